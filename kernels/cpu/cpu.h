@@ -1,0 +1,61 @@
+/* cpu.h - what every CPU kernel file shares. Each file is compiled once per SIMD level; CPU_ISA keeps the names apart. */
+#ifndef SAG_CPU_H
+#define SAG_CPU_H
+
+#include <math.h>
+#include <omp.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "kernels/kernel_table.h"
+
+#if defined(__AVX512F__)
+#define CPU_ISA(name) name##_avx512
+#define CPU_LANES 16
+#elif defined(__AVX2__)
+#define CPU_ISA(name) name##_avx2
+#define CPU_LANES 8
+#else
+#define CPU_ISA(name) name##_generic /* SSE2 on x86-64, NEON on AArch64 */
+#define CPU_LANES 4
+#endif
+
+#define CPU_REGISTER(family) CPU_ISA(cpu_register_##family)
+
+/* Vectors of the level's width; unaligned loads and stores go through cpu_load/cpu_store. */
+typedef float cpu_vec __attribute__((vector_size(CPU_LANES * 4)));
+typedef int32_t cpu_ivec __attribute__((vector_size(CPU_LANES * 4)));
+
+static inline cpu_vec cpu_load(const float *p)
+{
+    cpu_vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void cpu_store(float *p, cpu_vec v)
+{
+    memcpy(p, &v, sizeof v);
+}
+static inline cpu_vec cpu_splat(float x)
+{
+    return x - (cpu_vec){0};
+}
+
+static inline int64_t cpu_min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+static inline int64_t cpu_ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Every family fills its slots of the table; the list is in backend.c. */
+#define CPU_FAMILIES(X)                                                                                          \
+    X(conv) X(matmul) X(pointwise) X(norm) X(pool) X(shape) X(reduce) X(softmax) X(attention) X(spectral_norm)   \
+    X(embedding) X(loss) X(random) X(optim) X(pixels)
+#define CPU_DECLARE(family) void CPU_REGISTER(family)(sag_kernel_table * t);
+CPU_FAMILIES(CPU_DECLARE)
+#undef CPU_DECLARE
+
+#endif
