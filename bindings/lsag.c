@@ -1,0 +1,431 @@
+/*
+ * lsag.c - the shared part of the bindings: the Lua state's own data, errors, argument and option checks, and the tensor
+ * userdata's life (lsag.h has the contracts).
+ */
+#include "bindings/lsag.h"
+
+#include <lualib.h>
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+
+/* Registry keys are the addresses of these. */
+static const char state_key, tensor_key;
+
+/* Garbage tensors are worth a collection once device memory has grown by this much and by as much again as was left. */
+#define COLLECT_FLOOR ((int64_t)64 << 20)
+
+/* ------------------------------------------------------------------------------------------------ state */
+
+static int l_state_gc(lua_State *L)
+{
+    lsag_state *s = lua_touserdata(L, 1);
+    for (int d = 0; d < SAG_DEVICE_COUNT; d++) {
+        if (s->contexts[d]) {
+            sag_tape_clear(s->contexts[d]);
+            sag_context_destroy(s->contexts[d]);
+        }
+        s->contexts[d] = NULL;
+    }
+    return 0;
+}
+
+void lsag_state_create(lua_State *L)
+{
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key) == LUA_TUSERDATA) {
+        lua_pop(L, 1);
+        return;
+    }
+    lua_pop(L, 1);
+    lsag_state *s = lua_newuserdatauv(L, sizeof *s, 0);
+    memset(s, 0, sizeof *s);
+    s->recording = true;
+    s->collect_at = COLLECT_FLOOR;
+    s->device = sag_device_available(SAG_CUDA) ? SAG_CUDA : SAG_CPU;
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, l_state_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
+}
+
+lsag_state *lsag_state_of(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key);
+    lsag_state *s = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    if (!s) luaL_error(L, "sagan.core is not loaded");
+    return s;
+}
+
+sag_context *lsag_context_on(lua_State *L, sag_device device)
+{
+    lsag_state *s = lsag_state_of(L);
+    if (!s->contexts[device]) {
+        lsag_check_status(L, sag_context_create(device, &s->contexts[device]));
+        sag_tape_set_recording(s->contexts[device], s->recording);
+        sag_tape_retain_grads(s->contexts[device], s->retain_grads);
+    }
+    return s->contexts[device];
+}
+
+sag_context *lsag_context(lua_State *L)
+{
+    return lsag_context_on(L, lsag_state_of(L)->device);
+}
+
+/* ----------------------------------------------------------------------------------------------- errors */
+
+void lsag_check_status(lua_State *L, sag_status status)
+{
+    if (status != SAG_OK) luaL_error(L, "%s", sag_error_message());
+}
+
+int lsag_fail(lua_State *L, sag_status status)
+{
+    return lsag_fail_text(L, sag_status_name(status), "%s", sag_error_message());
+}
+
+int lsag_fail_text(lua_State *L, const char *code, const char *fmt, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    lua_pushnil(L);
+    lua_pushstring(L, text);
+    lua_pushstring(L, code);
+    return 3;
+}
+
+static int64_t bytes_in_use(const lsag_state *s)
+{
+    int64_t bytes = 0;
+    for (int d = 0; d < SAG_DEVICE_COUNT; d++) {
+        if (!s->contexts[d]) continue;
+        sag_memory_stats stats;
+        sag_context_memory(s->contexts[d], &stats);
+        bytes += stats.bytes_in_use;
+    }
+    return bytes;
+}
+
+static void collect(lua_State *L, lsag_state *s)
+{
+    lua_gc(L, LUA_GCCOLLECT);
+    s->collected_bytes = bytes_in_use(s);
+    s->collect_at = s->collected_bytes + (s->collected_bytes > COLLECT_FLOOR ? s->collected_bytes : COLLECT_FLOOR);
+}
+
+void lsag_collect(lua_State *L)
+{
+    lsag_state *s = lsag_state_of(L);
+    collect(L, s);
+    for (int d = 0; d < SAG_DEVICE_COUNT; d++)
+        if (s->contexts[d] && !sag_context_recording_graph(s->contexts[d])) sag_context_trim(s->contexts[d]);
+}
+
+void lsag_nudge(lua_State *L, int64_t grown_bytes)
+{
+    lsag_state *s = lsag_state_of(L);
+    if (bytes_in_use(s) - s->collected_bytes >= grown_bytes && lua_gc(L, LUA_GCISRUNNING)) collect(L, s);
+}
+
+int lsag_arg_error(lua_State *L, const char *function, const char *arg, const char *expected, int index)
+{
+    return luaL_error(L, "bad argument '%s' to %s: %s expected, got %s", arg, function, expected,
+                      lua_isnone(L, index) ? "no value" : lsag_test_tensor(L, index) ? "tensor" : luaL_typename(L, index));
+}
+
+void lsag_push_hint(lua_State *L, const char *word, int index)
+{
+    int top = lua_gettop(L);
+    index = lua_absindex(L, index);
+    luaL_checkstack(L, 8, NULL);
+    if (lua_getglobal(L, "require") == LUA_TFUNCTION) {
+        lua_pushstring(L, "sagan.nearest");
+        if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_isfunction(L, -1)) {
+            lua_pushstring(L, word);
+            lua_newtable(L);
+            lua_Integer n = 0;
+            for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+                if (lua_type(L, -2) != LUA_TSTRING) continue;
+                lua_pushvalue(L, -2);
+                lua_rawseti(L, -4, ++n);
+            }
+            if (lua_pcall(L, 2, 1, 0) == LUA_OK && lua_isstring(L, -1)) {
+                lua_pushfstring(L, " (did you mean '%s'?)", lua_tostring(L, -1));
+                lua_replace(L, top + 1);
+                lua_settop(L, top + 1);
+                return;
+            }
+        }
+    }
+    lua_settop(L, top);
+    lua_pushliteral(L, "");
+}
+
+/* ---------------------------------------------------------------------------------------------- tensors */
+
+lsag_tensor *lsag_to_userdata(lua_State *L, int index)
+{
+    lsag_tensor *u = lua_touserdata(L, index);
+    if (!u || !lua_getmetatable(L, index)) return NULL;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &tensor_key);
+    bool same = lua_rawequal(L, -1, -2) != 0;
+    lua_pop(L, 2);
+    return same ? u : NULL;
+}
+
+/* Pushes the metatable that all tensors share; made empty the first time. */
+static void push_metatable(lua_State *L)
+{
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &tensor_key) == LUA_TTABLE) return;
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &tensor_key);
+}
+
+int lsag_open_metatable(lua_State *L)
+{
+    push_metatable(L);
+    return 1;
+}
+
+sag_tensor **lsag_new_tensor(lua_State *L)
+{
+    lsag_state *s = lsag_state_of(L);
+    if (bytes_in_use(s) >= s->collect_at && lua_gc(L, LUA_GCISRUNNING)) collect(L, s);
+    lsag_tensor *u = lua_newuserdatauv(L, sizeof *u, 0);
+    memset(u, 0, sizeof *u);
+    push_metatable(L);
+    lua_setmetatable(L, -2);
+    if (s->scope_depth > 0) {
+        u->scope = s->scope_depth;
+        u->next = s->scope_list;
+        if (u->next) u->next->prev = u;
+        s->scope_list = u;
+    }
+    return &u->t;
+}
+
+void lsag_scope_leave(lsag_state *s, lsag_tensor *u)
+{
+    if (u->scope == 0) return;
+    if (u->prev)
+        u->prev->next = u->next;
+    else
+        s->scope_list = u->next;
+    if (u->next) u->next->prev = u->prev;
+    u->next = u->prev = NULL;
+    u->scope = 0;
+}
+
+void lsag_release(lsag_state *s, lsag_tensor *u)
+{
+    sag_tensor *t = u->t;
+    lsag_scope_leave(s, u);
+    u->t = NULL;
+    sag_tensor_release(t);
+}
+
+void lsag_push_tensor(lua_State *L, sag_tensor *t)
+{
+    if (!t) {
+        lua_pushnil(L);
+        return;
+    }
+    sag_tensor **slot = lsag_new_tensor(L);
+    sag_tensor_retain(t);
+    *slot = t;
+}
+
+static sag_tensor *live_tensor(lua_State *L, lsag_tensor *u)
+{
+    if (!u->t)
+        luaL_error(L, "this tensor was released, by release() or at the end of the scope it was made in "
+                      "(return it from the scope or call keep() on it)");
+    return u->t;
+}
+
+sag_tensor *lsag_test_tensor(lua_State *L, int index)
+{
+    lsag_tensor *u = lsag_to_userdata(L, index);
+    return u ? live_tensor(L, u) : NULL;
+}
+
+sag_tensor *lsag_check_tensor(lua_State *L, int index)
+{
+    lsag_tensor *u = lsag_to_userdata(L, index);
+    if (!u) luaL_typeerror(L, index, "tensor");
+    return live_tensor(L, u);
+}
+
+sag_tensor *lsag_opt_tensor(lua_State *L, int index)
+{
+    return lua_isnoneornil(L, index) ? NULL : lsag_check_tensor(L, index);
+}
+
+sag_tensor *lsag_check_tensor_of(lua_State *L, int index, sag_dtype dtype, int rank)
+{
+    sag_tensor *t = lsag_check_tensor(L, index);
+    if (dtype != SAG_DTYPE_COUNT && sag_tensor_dtype(t) != dtype)
+        luaL_argerror(L, index, lua_pushfstring(L, "%s tensor expected, got %s", sag_dtype_name(dtype),
+                                                sag_dtype_name(sag_tensor_dtype(t))));
+    sag_shape shape = sag_tensor_shape(t);
+    char text[96];
+    if (rank != 0 && shape.rank != rank)
+        luaL_argerror(L, index, lua_pushfstring(L, "tensor of rank %d expected, got %s", rank,
+                                                sag_shape_text(shape, text, sizeof text)));
+    return t;
+}
+
+bool lsag_find_dtype(const char *name, sag_dtype *dtype)
+{
+    for (int d = 0; d < SAG_DTYPE_COUNT; d++) {
+        if (strcmp(name, sag_dtype_name((sag_dtype)d)) != 0) continue;
+        *dtype = (sag_dtype)d;
+        return true;
+    }
+    return false;
+}
+
+bool lsag_find_device(const char *name, sag_device *device)
+{
+    for (int d = 0; d < SAG_DEVICE_COUNT; d++) {
+        if (strcmp(name, sag_device_name((sag_device)d)) != 0) continue;
+        *device = (sag_device)d;
+        return true;
+    }
+    return false;
+}
+
+/* ----------------------------------------------------------------------------------------------- shapes */
+
+static void add_dimension(lua_State *L, int index, int argument, bool allow_rest, sag_shape *shape)
+{
+    int whole = 0;
+    lua_Integer d = lua_type(L, index) == LUA_TNUMBER ? lua_tointegerx(L, index, &whole) : 0;
+    if (!whole)
+        luaL_argerror(L, argument, lua_pushfstring(L, "dimension %d of a shape must be a whole number, got %s", shape->rank + 1,
+                                                   luaL_tolstring(L, index, NULL)));
+    if (shape->rank == SAG_MAX_RANK) luaL_argerror(L, argument, "a shape has at most 4 dimensions");
+    if (d < 1 && !(allow_rest && d == -1))
+        luaL_argerror(L, argument, lua_pushfstring(L, "dimension %d of a shape is %I, must be at least 1", shape->rank + 1,
+                                                   (LUAI_UACINT)d));
+    shape->dim[shape->rank++] = d;
+}
+
+int lsag_check_shape(lua_State *L, int index, bool allow_rest, sag_shape *shape)
+{
+    memset(shape, 0, sizeof *shape);
+    if (lua_istable(L, index)) {
+        lua_Integer n = luaL_len(L, index);
+        if (n < 1 || n > SAG_MAX_RANK) luaL_argerror(L, index, "a shape is a table of 1 to 4 dimensions");
+        for (lua_Integer i = 1; i <= n; i++) {
+            lua_geti(L, index, i);
+            add_dimension(L, lua_gettop(L), index, allow_rest, shape);
+            lua_pop(L, 1);
+        }
+        return index + 1;
+    }
+    while (lua_type(L, index) == LUA_TNUMBER) {
+        add_dimension(L, index, index, allow_rest, shape);
+        index++;
+    }
+    if (shape->rank == 0) luaL_typeerror(L, index, "shape (a table such as {2, 3} or numbers)");
+    return index;
+}
+
+void lsag_push_shape(lua_State *L, sag_shape shape)
+{
+    lua_createtable(L, shape.rank, 0);
+    for (int i = 0; i < shape.rank; i++) {
+        lua_pushinteger(L, shape.dim[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- options */
+
+/* Pushes the field and returns its type; LUA_TNIL and nothing pushed when absent. */
+static int push_field(lua_State *L, int index, const char *function, const char *field)
+{
+    if (index == 0 || lua_isnoneornil(L, index)) return LUA_TNIL;
+    if (!lua_istable(L, index)) lsag_arg_error(L, function, "options", "table", index);
+    int type = lua_getfield(L, index, field);
+    if (type == LUA_TNIL) lua_pop(L, 1);
+    return type;
+}
+
+bool lsag_opt_boolean(lua_State *L, int index, const char *function, const char *field, bool fallback)
+{
+    int type = push_field(L, index, function, field);
+    if (type == LUA_TNIL) return fallback;
+    if (type != LUA_TBOOLEAN) lsag_arg_error(L, function, field, "boolean", -1);
+    bool value = lua_toboolean(L, -1) != 0;
+    lua_pop(L, 1);
+    return value;
+}
+
+int64_t lsag_opt_integer(lua_State *L, int index, const char *function, const char *field, int64_t fallback)
+{
+    int type = push_field(L, index, function, field), whole = 0;
+    if (type == LUA_TNIL) return fallback;
+    lua_Integer value = type == LUA_TNUMBER ? lua_tointegerx(L, -1, &whole) : 0;
+    if (!whole) lsag_arg_error(L, function, field, "whole number", -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+double lsag_opt_number(lua_State *L, int index, const char *function, const char *field, double fallback)
+{
+    int type = push_field(L, index, function, field);
+    if (type == LUA_TNIL) return fallback;
+    if (type != LUA_TNUMBER) lsag_arg_error(L, function, field, "number", -1);
+    double value = lua_tonumber(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+const char *lsag_opt_string(lua_State *L, int index, const char *function, const char *field, const char *fallback)
+{
+    int type = push_field(L, index, function, field);
+    if (type == LUA_TNIL) return fallback;
+    if (type != LUA_TSTRING) lsag_arg_error(L, function, field, "string", -1);
+    const char *value = lua_tostring(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+sag_dtype lsag_opt_dtype(lua_State *L, int index, const char *function, const char *field, sag_dtype fallback)
+{
+    const char *name = lsag_opt_string(L, index, function, field, NULL);
+    sag_dtype dtype = fallback;
+    if (name && !lsag_find_dtype(name, &dtype))
+        luaL_error(L, "bad argument '%s' to %s: 'f32', 'bf16', 'u8' or 'i32' expected, got '%s'", field, function, name);
+    return dtype;
+}
+
+void lsag_check_fields(lua_State *L, int index, const char *function, const char *const *known)
+{
+    if (index == 0 || lua_isnoneornil(L, index)) return;
+    if (!lua_istable(L, index)) lsag_arg_error(L, function, "options", "table", index);
+    index = lua_absindex(L, index);
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
+        bool found = false;
+        for (const char *const *k = known; name && *k && !found; k++) found = strcmp(*k, name) == 0;
+        if (found) continue;
+        if (!name) luaL_error(L, "%s: options are named fields, got a %s key", function, luaL_typename(L, -2));
+        lua_newtable(L);
+        for (const char *const *k = known; *k; k++) {
+            lua_pushboolean(L, 1);
+            lua_setfield(L, -2, *k);
+        }
+        lsag_push_hint(L, name, -1);
+        luaL_error(L, "%s: no option '%s'%s", function, name, lua_tostring(L, -1));
+    }
+}
