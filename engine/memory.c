@@ -1,0 +1,230 @@
+/*
+ * memory.c - host blocks, device storages with a size-class cache, and the scratch arena.
+ *
+ * A step of a fixed shape asks for the same sizes every time, so after the first step each storage comes from the cache
+ * and each scratch buffer from the arena: no allocation reaches the device (DESIGN 3).
+ */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/internal.h"
+
+static atomic_llong live_host_blocks;
+static atomic_llong fail_countdown;
+
+/* True for the one allocation that a test asked to fail. */
+static bool injected_failure(void)
+{
+    if (atomic_load_explicit(&fail_countdown, memory_order_relaxed) <= 0) return false;
+    return atomic_fetch_sub(&fail_countdown, 1) == 1;
+}
+
+void sag_debug_fail_allocation(int64_t n)
+{
+    atomic_store(&fail_countdown, n);
+}
+
+int64_t sag_debug_live_host_blocks(void)
+{
+    return atomic_load(&live_host_blocks);
+}
+
+void *sag_host_alloc(size_t bytes)
+{
+    if (injected_failure()) return NULL;
+    void *p = calloc(1, bytes ? bytes : 1);
+    if (p) atomic_fetch_add(&live_host_blocks, 1);
+    return p;
+}
+
+void *sag_host_realloc(void *p, size_t bytes)
+{
+    if (injected_failure()) return NULL;
+    void *q = realloc(p, bytes ? bytes : 1);
+    if (q && !p) atomic_fetch_add(&live_host_blocks, 1);
+    return q;
+}
+
+void sag_host_free(void *p)
+{
+    if (!p) return;
+    atomic_fetch_sub(&live_host_blocks, 1);
+    free(p);
+}
+
+/* ---------------------------------------------------------------------------------------------- storages */
+
+/* Size classes: four steps per octave from 256 bytes, so a block is at most 25 % larger than asked for. */
+static size_t size_class(size_t bytes, int *index)
+{
+    size_t step = 64, base = 256;
+    int i = 0;
+    while (base + 4 * step < bytes && i + 4 < SAG_SIZE_CLASSES) {
+        base *= 2;
+        step *= 2;
+        i += 4;
+    }
+    for (int k = 0; k < 4; k++) {
+        size_t size = base + (size_t)k * step;
+        if (bytes <= size) {
+            *index = i + k;
+            return size;
+        }
+    }
+    *index = i + 4;
+    return base * 2;
+}
+
+static void note_peak(sag_context *ctx)
+{
+    int64_t now = ctx->stats.bytes_in_use + (int64_t)ctx->arena_used;
+    if (now > ctx->stats.bytes_peak) ctx->stats.bytes_peak = now;
+}
+
+static void *device_alloc(sag_context *ctx, size_t bytes)
+{
+    if (injected_failure()) return NULL;
+    void *p = ctx->backend->alloc(ctx->state, bytes);
+    if (!p) { /* what the cache holds may be in the way */
+        sag_context_trim(ctx);
+        p = ctx->backend->alloc(ctx->state, bytes);
+    }
+    if (p) ctx->stats.device_allocs++;
+    return p;
+}
+
+static sag_status memory_failure(const sag_context *ctx, size_t bytes)
+{
+    SAG_FAIL(SAG_ERR_MEMORY, "out of memory on %s: %.1f MiB more were asked for, %.1f MiB are in use; use a smaller batch, width or resolution",
+             ctx->backend->name, (double)bytes / 1048576.0, (double)ctx->stats.bytes_in_use / 1048576.0);
+}
+
+sag_status sag_storage_create(sag_context *ctx, size_t bytes, sag_storage **out)
+{
+    int index = 0;
+    size_t capacity = size_class(bytes, &index);
+    sag_storage *s = index < SAG_SIZE_CLASSES ? ctx->free_list[index] : NULL;
+    if (s) {
+        ctx->free_list[index] = s->next_free;
+        ctx->stats.bytes_cached -= (int64_t)s->capacity;
+    } else {
+        if (ctx->capturing) {
+            SAG_FAIL(SAG_ERR_STATE, "a step under capture asked for %zu new bytes; run it once before capturing, with the same shapes", bytes);
+        }
+        s = sag_host_alloc(sizeof *s);
+        if (!s) return memory_failure(ctx, sizeof *s);
+        s->data = device_alloc(ctx, capacity);
+        if (!s->data) {
+            sag_host_free(s);
+            return memory_failure(ctx, capacity);
+        }
+        s->capacity = capacity;
+    }
+    s->refs = 1;
+    s->ctx = ctx;
+    s->bytes = bytes;
+    s->next_free = NULL;
+    ctx->refs++;
+    ctx->stats.live_storages++;
+    ctx->stats.bytes_in_use += (int64_t)s->capacity;
+    note_peak(ctx);
+    *out = s;
+    return SAG_OK;
+}
+
+void sag_storage_retain(sag_storage *s)
+{
+    s->refs++;
+}
+
+void sag_storage_release(sag_storage *s)
+{
+    if (!s || --s->refs > 0) return;
+    sag_context *ctx = s->ctx;
+    int index = 0;
+    size_class(s->bytes, &index);
+    ctx->stats.live_storages--;
+    ctx->stats.bytes_in_use -= (int64_t)s->capacity;
+    if (index < SAG_SIZE_CLASSES) {
+        s->next_free = ctx->free_list[index];
+        ctx->free_list[index] = s;
+        ctx->stats.bytes_cached += (int64_t)s->capacity;
+    } else {
+        ctx->backend->free(ctx->state, s->data);
+        sag_host_free(s);
+    }
+    sag_context_unref(ctx);
+}
+
+void sag_context_trim(sag_context *ctx)
+{
+    if (ctx->capturing) return;
+    for (int i = 0; i < SAG_SIZE_CLASSES; i++) {
+        while (ctx->free_list[i]) {
+            sag_storage *s = ctx->free_list[i];
+            ctx->free_list[i] = s->next_free;
+            ctx->stats.bytes_cached -= (int64_t)s->capacity;
+            ctx->backend->free(ctx->state, s->data);
+            sag_host_free(s);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------- arena */
+
+void *sag_arena_scratch(sag_kernel_env *env, size_t bytes)
+{
+    sag_context *ctx = env->owner;
+    size_t need = (bytes + 63) & ~(size_t)63;
+    if (need < bytes) return NULL;
+    sag_arena_block *b = ctx->arena;
+    if (!b || b->size - b->used < need) {
+        if (ctx->capturing) return NULL;
+        size_t size = need > 1u << 20 ? need : 1u << 20;
+        b = sag_host_alloc(sizeof *b);
+        if (!b) return NULL;
+        b->data = device_alloc(ctx, size);
+        if (!b->data) {
+            sag_host_free(b);
+            return NULL;
+        }
+        b->size = size;
+        b->next = ctx->arena;
+        ctx->arena = b;
+    }
+    void *p = (char *)b->data + b->used;
+    b->used += need;
+    ctx->arena_used += need;
+    note_peak(ctx);
+    return p;
+}
+
+/* Several blocks mean that the arena had to grow during the op: merge them into one that fits next time. */
+void sag_arena_reset(sag_context *ctx)
+{
+    ctx->arena_used = 0;
+    if (!ctx->arena) return;
+    if (!ctx->arena->next) {
+        ctx->arena->used = 0;
+        return;
+    }
+    if (ctx->capturing) return;
+    size_t total = 0;
+    while (ctx->arena) {
+        sag_arena_block *b = ctx->arena;
+        ctx->arena = b->next;
+        total += b->size;
+        ctx->backend->free(ctx->state, b->data);
+        sag_host_free(b);
+    }
+    sag_arena_block *b = sag_host_alloc(sizeof *b);
+    void *data = b ? device_alloc(ctx, total) : NULL;
+    if (!data) { /* the next scratch call will ask again and report */
+        sag_host_free(b);
+        return;
+    }
+    b->data = data;
+    b->size = total;
+    ctx->arena = b;
+}

@@ -1,0 +1,378 @@
+/*
+ * tape.c - define-by-run reverse mode.
+ *
+ * Each differentiable call leaves a node that keeps just what its backward reads. Backward walks the nodes from the last
+ * to the first; a node is dropped, with the activations it kept, as soon as its rule has run, so memory shrinks as the
+ * tape unwinds. The tape decides whether a gradient is overwritten or added to: a rule asks sag_grad_in where to write.
+ *
+ * The gradient of a view is a part of the gradient of what it views. Views are resolved to their root when made, so one
+ * look decides: root untouched and fully covered: overwrite; root untouched otherwise: clear it all, then add; else add.
+ */
+#include <string.h>
+
+#include "engine/internal.h"
+
+sag_var *sag_var_retain(sag_var *v)
+{
+    v->refs++;
+    return v;
+}
+
+void sag_var_release(sag_var *v)
+{
+    while (v && --v->refs == 0) {
+        sag_var *base = v->base;
+        sag_tensor_release(v->grad);
+        sag_tensor_release(v->grad_view);
+        sag_host_free(v);
+        v = base;
+    }
+}
+
+static sag_var *root_of(sag_var *v)
+{
+    return v->base ? v->base : v;
+}
+
+bool sag_var_wants_grad(const sag_var *v)
+{
+    return v && !v->frozen && !(v->base && v->base->frozen);
+}
+
+bool sag_tensor_wants_grad(const sag_tensor *t)
+{
+    return sag_var_wants_grad(t->var);
+}
+
+static sag_status new_var(const sag_tensor *t, sag_var **out)
+{
+    sag_var *v = sag_host_alloc(sizeof *v);
+    if (!v) SAG_FAIL(SAG_ERR_MEMORY, "out of memory for a gradient slot");
+    *v = (sag_var){.refs = 1, .ctx = t->ctx, .shape = t->shape, .dtype = t->dtype};
+    *out = v;
+    return SAG_OK;
+}
+
+sag_status sag_tensor_require_grad(sag_tensor *t)
+{
+    if (t->var && t->var->leaf) return SAG_OK;
+    if (t->var) SAG_FAIL(SAG_ERR_STATE, "only a tensor that no op made and that is no view can become a leaf; detach it first");
+    if (t->dtype != SAG_F32) SAG_FAIL(SAG_ERR_DTYPE, "a leaf is f32, not %s", sag_dtype_name(t->dtype));
+    sag_var *v = NULL;
+    SAG_TRY(new_var(t, &v));
+    sag_status s = sag_tensor_zeros(t->ctx, SAG_F32, t->shape, &v->grad);
+    if (s != SAG_OK) {
+        sag_var_release(v);
+        return s;
+    }
+    v->leaf = true;
+    t->var = v;
+    return SAG_OK;
+}
+
+void sag_tensor_set_frozen(sag_tensor *t, bool frozen)
+{
+    if (t->var) t->var->frozen = frozen;
+}
+
+sag_tensor *sag_tensor_grad(const sag_tensor *t)
+{
+    sag_var *v = t->var;
+    if (!v) return NULL;
+    if (!v->base) return v->leaf || v->touched ? v->grad : NULL;
+    if (v->grad_view) return v->grad_view;
+    sag_var *root = v->base;
+    if (!root->grad) return NULL;
+    sag_tensor *part = NULL;
+    if (sag_tensor_view(root->grad, v->offset, v->shape, &part) != SAG_OK) return NULL;
+    if (root->leaf) { /* the root's buffer persists, so may the view of it */
+        v->grad_view = part;
+        return part;
+    }
+    sag_tensor_release(v->grad_view);
+    v->grad_view = part;
+    return part;
+}
+
+sag_status sag_tensor_zero_grad(sag_tensor *t)
+{
+    if (!t->var) return SAG_OK;
+    sag_var *root = root_of(t->var);
+    root->touched = false;
+    if (root->leaf) { /* what no op reaches must read as 0 */
+        sag_context *ctx = t->ctx;
+        fill_args a = {.x = sag_data(root->grad), .n = root->grad->numel, .value = 0, .dtype = root->dtype};
+        if (!ctx->backend->kernels->fill || ctx->backend->kernels->fill(&ctx->env, &a) != SAG_KERNEL_OK) {
+            SAG_FAIL(SAG_ERR_DEVICE, "zero_grad: cannot clear on %s", ctx->backend->name);
+        }
+        root->touched = true;
+    }
+    return SAG_OK;
+}
+
+void sag_tape_set_recording(sag_context *ctx, bool on)
+{
+    ctx->recording = on;
+}
+bool sag_tape_recording(const sag_context *ctx)
+{
+    return ctx->recording;
+}
+void sag_tape_retain_grads(sag_context *ctx, bool on)
+{
+    ctx->retain_grads = on;
+}
+int64_t sag_tape_length(const sag_context *ctx)
+{
+    return ctx->n_nodes;
+}
+
+void sag_call_release(sag_op_call *c)
+{
+    for (int i = 0; i < SAG_MAX_IN; i++) {
+        sag_tensor_release(c->in[i]);
+        sag_var_release(c->in_var[i]);
+    }
+    for (int i = 0; i < SAG_MAX_OUT; i++) {
+        sag_tensor_release(c->out[i]);
+        sag_var_release(c->out_var[i]);
+        sag_tensor_release(c->dout[i]);
+    }
+    for (int i = 0; i < SAG_MAX_SAVED; i++) sag_tensor_release(c->saved[i]);
+}
+
+static void drop_node(sag_context *ctx, int64_t i)
+{
+    sag_op_call *node = ctx->nodes[i];
+    ctx->nodes[i] = NULL;
+    sag_call_release(node);
+    sag_host_free(node);
+}
+
+void sag_tape_clear(sag_context *ctx)
+{
+    ctx->refs++; /* dropping the last tensors must not free ctx under us */
+    while (ctx->n_nodes > 0) drop_node(ctx, --ctx->n_nodes);
+    for (int64_t i = 0; i < ctx->n_retained; i++) {
+        sag_var *v = ctx->retained[i];
+        sag_tensor_release(v->grad);
+        v->grad = NULL;
+        v->touched = false;
+        sag_var_release(v);
+    }
+    ctx->n_retained = 0;
+    sag_context_unref(ctx);
+}
+
+/* Keeps of a finished forward call what its backward reads: takes over saved[], retains the rest. */
+sag_status sag_tape_push(sag_op_call *c)
+{
+    sag_context *ctx = c->ctx;
+    if (ctx->n_nodes == ctx->cap_nodes) {
+        int64_t cap = ctx->cap_nodes ? 2 * ctx->cap_nodes : 256;
+        sag_op_call **nodes = sag_host_realloc(ctx->nodes, (size_t)cap * sizeof(sag_op_call *));
+        if (!nodes) SAG_FAIL(SAG_ERR_MEMORY, "out of memory for the tape");
+        ctx->nodes = nodes;
+        ctx->cap_nodes = cap;
+    }
+    sag_op_call *node = sag_host_alloc(sizeof *node);
+    if (!node) SAG_FAIL(SAG_ERR_MEMORY, "out of memory for the tape");
+    const sag_op_info *info = sag_op_describe(c->op);
+    sag_var *fresh[SAG_MAX_OUT] = {0};
+    for (int i = 0; i < info->n_out; i++) {
+        sag_status s = new_var(c->out[i], &fresh[i]);
+        if (s != SAG_OK) {
+            for (int k = 0; k < i; k++) sag_var_release(fresh[k]);
+            sag_host_free(node);
+            return s;
+        }
+    }
+    *node = *c;
+    for (int i = 0; i < SAG_MAX_IN; i++) {
+        node->in[i] = c->keep_in >> i & 1u ? c->in[i] : NULL;
+        if (node->in[i]) sag_tensor_retain(node->in[i]);
+        node->in_var[i] = c->needs >> i & 1u ? sag_var_retain(c->in[i]->var) : NULL;
+    }
+    for (int i = 0; i < SAG_MAX_OUT; i++) {
+        if (i < info->n_out) {
+            c->out[i]->var = fresh[i];
+            node->out_var[i] = sag_var_retain(fresh[i]);
+            node->out_shape[i] = c->out[i]->shape;
+        }
+        node->out[i] = c->keep_out >> i & 1u ? c->out[i] : NULL;
+        if (node->out[i]) sag_tensor_retain(node->out[i]);
+    }
+    memset(c->saved, 0, sizeof c->saved);
+    ctx->nodes[ctx->n_nodes++] = node;
+    return SAG_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------- backward */
+
+static sag_status run_fill(sag_context *ctx, sag_tensor *t, double value)
+{
+    fill_args a = {.x = sag_data(t), .n = t->numel, .value = value, .dtype = t->dtype};
+    if (!ctx->backend->kernels->fill || ctx->backend->kernels->fill(&ctx->env, &a) != SAG_KERNEL_OK) {
+        SAG_FAIL(SAG_ERR_DEVICE, "backward: cannot fill a gradient on %s", ctx->backend->name);
+    }
+    return SAG_OK;
+}
+
+sag_status sag_grad_in(sag_op_call *c, int i, sag_grad *g)
+{
+    *g = (sag_grad){0};
+    if (!sag_needs(c, i)) return SAG_OK;
+    sag_var *v = c->in_var[i];
+    sag_var *root = root_of(v);
+    bool covers = !v->base || sag_numel(v->shape) == sag_numel(root->shape);
+    if (!root->grad) {
+        SAG_TRY(sag_tensor_create(c->ctx, root->dtype, root->shape, &root->grad));
+        root->touched = false;
+    } else if (root->touched && !root->leaf && root->grad->refs > 1) { /* handed over by sag_grad_pass: others read it too */
+        sag_tensor *own = NULL;
+        SAG_TRY(sag_tensor_create(c->ctx, root->dtype, root->shape, &own));
+        sag_status s = sag_tensor_copy(own, root->grad);
+        if (s != SAG_OK) {
+            sag_tensor_release(own);
+            return s;
+        }
+        sag_tensor_release(root->grad);
+        root->grad = own;
+    }
+    if (!root->touched && !covers) {
+        SAG_TRY(run_fill(c->ctx, root->grad, 0));
+        root->touched = true;
+    }
+    g->data = (char *)sag_tensor_data(root->grad) + (size_t)v->offset * sag_dtype_size(root->dtype);
+    g->accumulate = root->touched;
+    root->touched = true;
+    return SAG_OK;
+}
+
+sag_status sag_grad_pass(sag_op_call *c, int i, int o)
+{
+    if (!sag_needs(c, i) || !c->dout[o]) return SAG_OK;
+    sag_var *v = c->in_var[i];
+    if (!v->base && !v->leaf && !v->touched && v->dtype == c->dout[o]->dtype) {
+        sag_tensor_release(v->grad);
+        v->grad = c->dout[o];
+        sag_tensor_retain(v->grad);
+        v->touched = true;
+        return SAG_OK;
+    }
+    sag_grad g;
+    SAG_TRY(sag_grad_in(c, i, &g));
+    int64_t bytes = c->dout[o]->numel * (int64_t)sag_dtype_size(c->dout[o]->dtype);
+    copy_block_args a = {.src = sag_data(c->dout[o]), .dst = g.data, .outer = 1, .inner = bytes, .dst_stride = bytes,
+                         .src_stride = bytes, .accumulate = g.accumulate, .act = c->dout[o]->dtype};
+    return SAG_RUN(c, copy_block, &a);
+}
+
+static sag_status keep_for_inspection(sag_context *ctx, sag_var *v)
+{
+    if (ctx->n_retained == ctx->cap_retained) {
+        int64_t cap = ctx->cap_retained ? 2 * ctx->cap_retained : 64;
+        sag_var **list = sag_host_realloc(ctx->retained, (size_t)cap * sizeof *list);
+        if (!list) SAG_FAIL(SAG_ERR_MEMORY, "out of memory while keeping gradients");
+        ctx->retained = list;
+        ctx->cap_retained = cap;
+    }
+    ctx->retained[ctx->n_retained++] = sag_var_retain(v);
+    return SAG_OK;
+}
+
+static sag_status run_node(sag_context *ctx, sag_op_call *node)
+{
+    const sag_op_entry *e = sag_op_entry_of(node->op);
+    bool any = false;
+    for (int i = 0; i < e->info.n_out; i++) {
+        sag_var *v = node->out_var[i];
+        if (v->touched && v->grad) {
+            node->dout[i] = v->grad;
+            sag_tensor_retain(v->grad);
+            any = true;
+            if (ctx->retain_grads) {
+                SAG_TRY(keep_for_inspection(ctx, v));
+            } else {
+                sag_tensor_release(v->grad);
+                v->grad = NULL;
+                v->touched = false;
+            }
+        }
+    }
+    if (!any) return SAG_OK;
+    const char *path = ctx->path;
+    ctx->path = node->path;
+    sag_status s = e->bwd(node);
+    sag_arena_reset(ctx);
+    ctx->path = path;
+    return s;
+}
+
+static sag_status unwind(sag_context *ctx)
+{
+    sag_status s = SAG_OK;
+    ctx->refs++;
+    while (s == SAG_OK && ctx->n_nodes > 0) {
+        s = run_node(ctx, ctx->nodes[ctx->n_nodes - 1]);
+        drop_node(ctx, --ctx->n_nodes);
+    }
+    while (ctx->n_nodes > 0) { /* after a failure: no gradient may linger in an intermediate */
+        sag_op_call *node = ctx->nodes[ctx->n_nodes - 1];
+        for (int i = 0; i < SAG_MAX_OUT; i++) {
+            if (node->out_var[i]) node->out_var[i]->touched = false;
+        }
+        drop_node(ctx, --ctx->n_nodes);
+    }
+    sag_context_unref(ctx);
+    return s;
+}
+
+static sag_status check_start(const sag_tensor *y)
+{
+    if (!y->var || !sag_var_wants_grad(y->var)) {
+        SAG_FAIL(SAG_ERR_STATE, "backward: this tensor depends on nothing that wants a gradient (no_grad, frozen or a constant?)");
+    }
+    return SAG_OK;
+}
+
+sag_status sag_tape_backward_from(sag_tensor *y, sag_tensor *dy)
+{
+    char a[96], b[96];
+    SAG_TRY(check_start(y));
+    if (!sag_shape_equal(y->shape, dy->shape) || y->dtype != dy->dtype) {
+        SAG_FAIL(SAG_ERR_SHAPE, "backward: the gradient %s must have the shape and dtype of the tensor %s",
+                 sag_shape_text(dy->shape, a, sizeof a), sag_shape_text(y->shape, b, sizeof b));
+    }
+    sag_op_call start = {.ctx = y->ctx, .op = SAG_OP_add, .needs = 1u};
+    start.in_var[0] = y->var;
+    sag_grad g;
+    sag_status s = sag_grad_in(&start, 0, &g);
+    if (s == SAG_OK) {
+        int64_t bytes = dy->numel * (int64_t)sag_dtype_size(dy->dtype);
+        copy_block_args args = {.src = sag_data(dy), .dst = g.data, .outer = 1, .inner = bytes, .dst_stride = bytes,
+                                .src_stride = bytes, .accumulate = g.accumulate, .act = dy->dtype};
+        s = SAG_RUN(&start, copy_block, &args);
+    }
+    if (s != SAG_OK) {
+        sag_tape_clear(y->ctx);
+        return s;
+    }
+    return unwind(y->ctx);
+}
+
+sag_status sag_tape_backward(sag_tensor *loss, float seed)
+{
+    if (loss->numel != 1) {
+        char text[96];
+        SAG_FAIL(SAG_ERR_SHAPE, "backward starts from one number, not from %s; take mean() or sum() first, or give a gradient",
+                 sag_shape_text(loss->shape, text, sizeof text));
+    }
+    SAG_TRY(check_start(loss));
+    sag_tensor *dy = NULL;
+    SAG_TRY(sag_tensor_create(loss->ctx, loss->dtype, loss->shape, &dy));
+    sag_status s = run_fill(loss->ctx, dy, (double)seed);
+    if (s == SAG_OK) s = sag_tape_backward_from(loss, dy);
+    sag_tensor_release(dy);
+    return s;
+}
