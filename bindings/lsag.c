@@ -4,9 +4,8 @@
  */
 #include "bindings/lsag.h"
 
-#include <lualib.h>
-#include <math.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Registry keys are the addresses of these. */
@@ -41,7 +40,7 @@ void lsag_state_create(lua_State *L)
     memset(s, 0, sizeof *s);
     s->recording = true;
     s->collect_at = COLLECT_FLOOR;
-    s->device = sag_device_available(SAG_CUDA) ? SAG_CUDA : SAG_CPU;
+    s->device = SAG_DEVICE_COUNT;
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, l_state_gc);
     lua_setfield(L, -2, "__gc");
@@ -69,9 +68,23 @@ sag_context *lsag_context_on(lua_State *L, sag_device device)
     return s->contexts[device];
 }
 
+/* The device is chosen when the first tensor asks for it: looking for a card at start-up would cost every small script. */
+sag_device lsag_device(lua_State *L)
+{
+    lsag_state *s = lsag_state_of(L);
+    if (s->device != SAG_DEVICE_COUNT) return s->device;
+    const char *name = getenv("SAGAN_DEVICE");
+    sag_device device = SAG_CPU;
+    if (name && *name && !lsag_find_device(name, &device))
+        luaL_error(L, "SAGAN_DEVICE is '%s', must be 'cpu' or 'cuda'", name);
+    if (!name || !*name) device = sag_device_available(SAG_CUDA) ? SAG_CUDA : SAG_CPU;
+    s->device = device;
+    return device;
+}
+
 sag_context *lsag_context(lua_State *L)
 {
-    return lsag_context_on(L, lsag_state_of(L)->device);
+    return lsag_context_on(L, lsag_device(L));
 }
 
 /* ----------------------------------------------------------------------------------------------- errors */
@@ -179,7 +192,7 @@ lsag_tensor *lsag_to_userdata(lua_State *L, int index)
 }
 
 /* Pushes the metatable that all tensors share; made empty the first time. */
-static void push_metatable(lua_State *L)
+void lsag_push_metatable(lua_State *L)
 {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &tensor_key) == LUA_TTABLE) return;
     lua_pop(L, 1);
@@ -188,19 +201,13 @@ static void push_metatable(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &tensor_key);
 }
 
-int lsag_open_metatable(lua_State *L)
-{
-    push_metatable(L);
-    return 1;
-}
-
 sag_tensor **lsag_new_tensor(lua_State *L)
 {
     lsag_state *s = lsag_state_of(L);
     if (bytes_in_use(s) >= s->collect_at && lua_gc(L, LUA_GCISRUNNING)) collect(L, s);
     lsag_tensor *u = lua_newuserdatauv(L, sizeof *u, 0);
     memset(u, 0, sizeof *u);
-    push_metatable(L);
+    lsag_push_metatable(L);
     lua_setmetatable(L, -2);
     if (s->scope_depth > 0) {
         u->scope = s->scope_depth;

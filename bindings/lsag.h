@@ -22,7 +22,7 @@
 typedef struct lsag_tensor lsag_tensor;
 typedef struct lsag_state {
     sag_context *contexts[SAG_DEVICE_COUNT]; /* opened when first asked for */
-    sag_device device;                       /* where new tensors go */
+    sag_device device;                       /* where new tensors go; SAG_DEVICE_COUNT: not chosen yet */
     bool recording;                          /* what a context that is opened later starts with */
     bool retain_grads;
     int scope_depth;         /* 0: outside core.scope */
@@ -34,6 +34,7 @@ typedef struct lsag_state {
 lsag_state *lsag_state_of(lua_State *L);
 /* The context of the current device; raises if it cannot be opened. */
 sag_context *lsag_context(lua_State *L);
+sag_device lsag_device(lua_State *L); /* the current device: core.device(), SAGAN_DEVICE, or the best one there is */
 sag_context *lsag_context_on(lua_State *L, sag_device device);
 
 /* ----------------------------------------------------------------------------------------------- errors */
@@ -121,12 +122,8 @@ void lsag_check_fields(lua_State *L, int index, const char *function, const char
 
 /* ---------------------------------------------------------------------------------------------- modules */
 
-/* Each pushes one table (or, for tensor, sets up the metatable and pushes its methods). */
-int lsag_open_tensor(lua_State *L);
-int lsag_open_construct(lua_State *L); /* functions for core: tensor, zeros, ... */
+/* bindings/<x>.c: pushes the table that becomes sagan.core.<x>. */
 int lsag_open_ops(lua_State *L);
-int lsag_open_context(lua_State *L); /* functions for core: no_grad, scope, device, ... */
-int lsag_open_scope(lua_State *L);   /* functions for core: no_grad, scope, capture */
 int lsag_open_system(lua_State *L);
 int lsag_open_safetensors(lua_State *L);
 int lsag_open_image(lua_State *L);
@@ -134,12 +131,20 @@ int lsag_open_events(lua_State *L);
 int lsag_open_dataset(lua_State *L);
 int luaopen_sagan_core(lua_State *L);
 
-/* Used between the tensor files. */
+/* Parts of sagan.core itself: each adds its functions to the table on top of the stack. */
+void lsag_add_constructors(lua_State *L);  /* construct.c: tensor, zeros, ... */
+void lsag_add_op_functions(lua_State *L);  /* ops.c: op_names, op_info; the table holds `ops` already */
+void lsag_add_scopes(lua_State *L);        /* scope.c: no_grad, scope, capture */
+void lsag_add_context(lua_State *L);       /* context.c: device, threads, memory, profile, ... */
+
+/* Between the files of the tensor userdata. */
+void lsag_state_create(lua_State *L);
+void lsag_push_metatable(lua_State *L);
+void lsag_open_tensor(lua_State *L);       /* needs `ops` on top of the stack; pushes the table of methods */
 void lsag_add_operators(lua_State *L);     /* arith.c: into the metatable on top of the stack */
 int lsag_tensor_tostring(lua_State *L);    /* tensor_text.c */
-/* Runs one op on C values and pushes its single result, for operators and methods that are made of ops. */
+void lsag_fill(lua_State *L, sag_tensor *t, double value, const char *function); /* construct.c */
+/* Runs one op with a single output and pushes it. */
 sag_tensor *lsag_apply(lua_State *L, sag_op op, sag_tensor *const *in, const double *attr);
-int lsag_open_metatable(lua_State *L);      /* pushes the tensor metatable */
-void lsag_state_create(lua_State *L);
 
 #endif
