@@ -16,6 +16,12 @@ typedef struct walk {
     int64_t next;
 } walk;
 
+/* Dimensions follow after this one (a rank is at most 4, which the compiler cannot know). */
+static inline bool is_outer(const sag_shape *shape, int depth)
+{
+    return depth + 1 < shape->rank && depth + 1 < SAG_MAX_RANK;
+}
+
 /* "[2][1]", "the argument" for depth 0 */
 static const char *place(lua_State *L, const walk *w, int depth)
 {
@@ -90,7 +96,7 @@ static void put_table(lua_State *L, walk *w, int depth)
     for (int64_t i = 1; i <= n; i++) {
         w->at[depth] = i;
         lua_geti(L, -1, i);
-        if (depth + 1 < w->shape.rank)
+        if (is_outer(&w->shape, depth))
             put_table(L, w, depth + 1);
         else
             put_number(L, w, depth + 1);
@@ -154,7 +160,7 @@ static int64_t push_level(lua_State *L, const void *data, sag_dtype dtype, sag_s
     int64_t n = shape.dim[depth];
     lua_createtable(L, n > INT32_MAX ? 0 : (int)n, 0);
     for (int64_t i = 1; i <= n; i++) {
-        if (depth + 1 < shape.rank)
+        if (is_outer(&shape, depth))
             next = push_level(L, data, dtype, shape, depth + 1, next);
         else if (dtype == SAG_F32)
             lua_pushnumber(L, lsag_element(data, dtype, next++));
