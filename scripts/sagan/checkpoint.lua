@@ -1,0 +1,98 @@
+--- checkpoint.lua - everything that a run needs to go on as if it had never stopped, in one safetensors file:
+---   G.<parameter>, D.<parameter>, ema.<parameter>   weights (KRSC), running statistics, spectral norm's u, v, sigma
+---   adam.G.m ... adam.D.count                        the optimisers over the slabs
+---   clock.d, clock.g                                 the random numbers' and the data's position
+--- and in the metadata: format, step, the configuration, class names. Written to a temporary file, synced, renamed.
+local core = require "sagan.core"
+local json = require "sagan.json"
+local config_module = require "sagan.config"
+
+local checkpoint = {}
+
+local FORMAT = "sagan-lua checkpoint 1"
+
+local function collect(trainer)
+    local all = {}
+    local function add(prefix, tensors)
+        for name, tensor in pairs(tensors) do all[prefix .. name] = tensor end
+    end
+    add("G.", trainer.G:state_dict())
+    add("D.", trainer.D:state_dict())
+    if trainer.average then add("ema.", trainer.average.net:state_dict()) end
+    add("adam.G.", trainer.adam_g:state())
+    add("adam.D.", trainer.adam_d:state())
+    all["clock.d"] = trainer.d_clock
+    all["clock.g"] = trainer.g_clock
+    return all
+end
+
+--- Writes the state of a trainer between two steps.
+---@param trainer table
+---@param path string
+---@return boolean? ok, string? message
+function checkpoint.save(trainer, path)
+    return core.safetensors.save(path, collect(trainer), {
+        format = FORMAT,
+        version = core.version,
+        step = tostring(trainer.step),
+        config = config_module.serialize(trainer.config),
+        data_hash = trainer.data.hash,
+        class_names = json.encode(json.array(trainer.data.class_names)),
+    })
+end
+
+--- The metadata of a checkpoint, checked.
+---@param path string
+---@return {step: integer, config: table, class_names: string[], data_hash: string}? info, string? message
+function checkpoint.info(path)
+    local _, metadata = core.safetensors.header(path)
+    if type(metadata) ~= "table" then return nil, tostring(metadata) end
+    if metadata.format ~= FORMAT then
+        return nil, ("%s: not a checkpoint of this program (format '%s', expected '%s')"):format(path, tostring(metadata.format), FORMAT)
+    end
+    local config, message = config_module.parse(metadata.config or "", path .. " (config)")
+    if not config then return nil, message end
+    return {
+        step = tonumber(metadata.step) or 0,
+        config = config,
+        class_names = json.decode(metadata.class_names or "[]") or {},
+        data_hash = metadata.data_hash,
+    }
+end
+
+--- Puts a trainer into the state of a checkpoint. Every tensor must be there with its shape; else nothing is changed.
+---@param trainer table
+---@param path string
+---@return integer? step, string? message
+function checkpoint.load(trainer, path)
+    local info, message = checkpoint.info(path)
+    if not info then return nil, message end
+    local ok, why = core.safetensors.load_into(path, collect(trainer))
+    if not ok then return nil, why end
+    return info.step, info
+end
+
+--- A generator alone, for drawing: the averaged one if the run kept an average and `raw` is not set.
+---@param path string checkpoint file
+---@param options {raw: boolean?}?
+---@return table? G, any info_or_message
+function checkpoint.generator(path, options)
+    local info, message = checkpoint.info(path)
+    if not info then return nil, message end
+    local tensors, why = core.safetensors.load(path)
+    if not tensors then return nil, why end
+    local G = require "sagan.models.generator" (info.config.model)
+    G:build { seed = 0, grad = false }
+    local prefix = not (options and options.raw) and tensors["ema.conv.weight"] and "ema." or "G."
+    local state = {}
+    for name, tensor in pairs(tensors) do
+        if name:sub(1, #prefix) == prefix then state[name:sub(#prefix + 1)] = tensor end
+    end
+    local ok, broken = pcall(G.load_state_dict, G, state)
+    if not ok then return nil, path .. ": " .. tostring(broken) end
+    G:eval()
+    info.weights = prefix == "ema." and "EMA" or "raw"
+    return G, info
+end
+
+return checkpoint

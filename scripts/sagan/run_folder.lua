@@ -1,0 +1,153 @@
+--- run_folder.lua - where a run lives: runs/<name>/seed-<n>/ with config.lua, log.jsonl, events, samples/, attention/,
+--- checkpoints/. Decides whether a run begins, continues or is refused; holds the lock while a process trains in it.
+local system = require("sagan.core").system
+local config_module = require "sagan.config"
+local json = require "sagan.json"
+
+local run_folder = {}
+
+---@class sagan.RunFolder
+---@field path string
+---@field lock any? closes with the process, however that ends
+local RunFolder = {}
+RunFolder.__index = RunFolder
+
+--- Fields that may differ between a run and its continuation: they change how long and how loudly it runs, not what a step
+--- computes.
+local free_fields = { "train.steps", "threads", "device", "log.", "sample.", "checkpoint.", "question", "profile_reason" }
+
+local function is_free(field)
+    for _, free in ipairs(free_fields) do
+        if field == free or (free:sub(-1) == "." and field:sub(1, #free) == free) then return true end
+    end
+    return false
+end
+
+--- The root of all runs: the argument, else $SAGAN_RUNS, else ./runs.
+---@param root string?
+---@return string
+function run_folder.root(root)
+    return root or system.env("SAGAN_RUNS") or "runs"
+end
+
+--- Opens an existing folder for reading: runs/feat32 (its only or first seed) or runs/feat32/seed-1 itself.
+---@param path string
+---@return sagan.RunFolder? folder, string? message
+function run_folder.open(path)
+    path = path:gsub("/+$", "")
+    local function has_config(p) return system.stat(p .. "/config.lua") ~= nil end
+    if not has_config(path) then
+        local seeds = {}
+        for _, name in ipairs(system.list(path) or {}) do
+            if name:match("^seed%-") and has_config(path .. "/" .. name) then seeds[#seeds + 1] = name end
+        end
+        table.sort(seeds)
+        if #seeds == 0 then
+            if not system.stat(path) then return nil, path .. ": no such run folder" end
+            return nil, path .. ": not a run folder (no config.lua in it)"
+        end
+        path = path .. "/" .. seeds[1]
+    end
+    return setmetatable({ path = path }, RunFolder)
+end
+
+--- The configuration that the folder was made with.
+---@return table? config, string? message
+function RunFolder:config()
+    local text, message = system.read(self.path .. "/config.lua")
+    if not text then return nil, message end
+    local config, why = config_module.parse(text, self.path .. "/config.lua")
+    if not config then return nil, why end
+    return config
+end
+
+--- Prepares the folder of a configuration: makes it, locks it, and checks that it belongs to the same experiment.
+---@param config table resolved
+---@param options {root: string?, fresh: boolean?}
+---@return sagan.RunFolder? folder, string? message
+function run_folder.create(config, options)
+    local path = ("%s/%s/seed-%d"):format(run_folder.root(options.root), config.name, config.seed)
+    local self = setmetatable({ path = path }, RunFolder)
+    local ok, message = system.mkdir(path)
+    if not ok then return nil, message end
+    local lock, why = system.lock(path .. "/lock")
+    if not lock then
+        return nil, ("%s: another process is training in this folder (%s); wait for it or choose another name"):format(path, why)
+    end
+    self.lock = lock
+    if options.fresh then
+        ok, message = self:clear()
+        if not ok then return nil, message end
+    end
+    if system.stat(path .. "/config.lua") then
+        local old, broken = self:config()
+        if not old then return nil, ("%s; --fresh starts over"):format(broken) end
+        for _, change in ipairs(config_module.diff(old, config)) do
+            if not is_free(change.field) then
+                return nil, ("%s holds another experiment: %s was %s, now %s; use another name=..., or --fresh to start over")
+                    :format(path, change.field, tostring(change.a), tostring(change.b))
+            end
+        end
+        self.resumed = true
+    end
+    for _, sub in ipairs { "samples", "attention", "checkpoints" } do
+        ok, message = system.mkdir(path .. "/" .. sub)
+        if not ok then return nil, message end
+    end
+    ok, message = system.write_atomic(path .. "/config.lua", config_module.serialize(config))
+    if not ok then return nil, message end
+    return self
+end
+
+--- Removes what a run wrote, and nothing else.
+function RunFolder:clear()
+    for _, sub in ipairs { "samples", "attention", "checkpoints", "events" } do
+        for _, name in ipairs(system.list(self.path .. "/" .. sub) or {}) do
+            local ok, message = system.remove(self.path .. "/" .. sub .. "/" .. name)
+            if not ok then return nil, message end
+        end
+    end
+    for _, name in ipairs { "config.lua", "log.jsonl", "scores.jsonl", "report.html" } do
+        if system.stat(self.path .. "/" .. name) then
+            local ok, message = system.remove(self.path .. "/" .. name)
+            if not ok then return nil, message end
+        end
+    end
+    return true
+end
+
+--- Checkpoints, newest first: { step =, path = }.
+---@return {step: integer, path: string}[]
+function RunFolder:checkpoints()
+    local found = {}
+    for _, name in ipairs(system.list(self.path .. "/checkpoints") or {}) do
+        local step = name:match("^step%-(%d+)%.safetensors$")
+        if step then found[#found + 1] = { step = tonumber(step), path = self.path .. "/checkpoints/" .. name } end
+    end
+    table.sort(found, function(a, b) return a.step > b.step end)
+    return found
+end
+
+--- Drops log lines after `step`: what a killed run had logged beyond its last checkpoint is computed, and logged, again.
+---@param step integer
+---@return boolean? ok, string? message
+function RunFolder:trim_log(step)
+    local path = self.path .. "/log.jsonl"
+    local text = system.read(path)
+    if not text then return true end
+    local kept, dropped = {}, false
+    for line in text:gmatch("[^\n]*\n?") do
+        if line ~= "" then
+            local row = line:sub(-1) == "\n" and json.decode(line)
+            if row and (row.step or 0) <= step then
+                kept[#kept + 1] = line
+            else
+                dropped = true
+            end
+        end
+    end
+    if not dropped then return true end
+    return system.write_atomic(path, table.concat(kept))
+end
+
+return run_folder
