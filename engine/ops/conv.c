@@ -1,0 +1,180 @@
+/*
+ * conv.c - conv2d, upconv and convpool. x {N,H,W,C}, w {K,R,S,C}, b {K} or absent, y {N,P,Q,K}.
+ *
+ * dx needs w, dw needs x, db neither: each is kept only if the gradient that reads it is wanted. A frozen w records nothing
+ * but what dx needs.
+ */
+#include "engine/internal.h"
+
+enum { X, W, B };
+
+/* A whole number in low..high from an attribute. */
+static sag_status whole(const sag_op_call *c, int i, int64_t low, int64_t high, int64_t *out)
+{
+    double v = c->attr[i];
+    if (!(v >= (double)low && v <= (double)high) || v != (double)(int64_t)v) {
+        return sag_op_fail(c, SAG_ERR_ARG, "%s must be a whole number from %lld to %lld, got %g",
+                           sag_op_describe(c->op)->attr[i].name, (long long)low, (long long)high, v);
+    }
+    *out = (int64_t)v;
+    return SAG_OK;
+}
+
+static sag_status check_operands(const sag_op_call *c)
+{
+    sag_shape x = c->in_shape[X], w = c->in_shape[W], b = c->in_shape[B];
+    if (x.rank != 4) return sag_op_fail(c, SAG_ERR_SHAPE, "x must have rank 4, {N,H,W,C}");
+    if (w.rank != 4) return sag_op_fail(c, SAG_ERR_SHAPE, "w must have rank 4, {K,R,S,C}");
+    if (x.dim[3] != w.dim[3]) {
+        return sag_op_fail(c, SAG_ERR_SHAPE, "x has %lld channels but w takes %lld; the last dimensions must be equal",
+                           (long long)x.dim[3], (long long)w.dim[3]);
+    }
+    if (c->in[B] && (b.rank != 1 || b.dim[0] != w.dim[0])) {
+        return sag_op_fail(c, SAG_ERR_SHAPE, "b must be {%lld}, one number for each output channel of w", (long long)w.dim[0]);
+    }
+    if (c->in_dtype[X] != SAG_F32 && c->in_dtype[X] != SAG_BF16) {
+        return sag_op_fail(c, SAG_ERR_DTYPE, "x must be f32 or bf16, got %s", sag_dtype_name(c->in_dtype[X]));
+    }
+    if (c->in_dtype[W] != SAG_F32 || (c->in[B] && c->in_dtype[B] != SAG_F32)) {
+        return sag_op_fail(c, SAG_ERR_DTYPE, "w and b must be f32");
+    }
+    return SAG_OK;
+}
+
+/* Sizes for the kernel; the same from forward and backward, which both know all shapes. */
+static conv_args sizes_of(const sag_op_call *c, int64_t stride, int64_t pad_h, int64_t pad_w)
+{
+    const int64_t *x = c->in_shape[X].dim, *w = c->in_shape[W].dim, *y = c->out_shape[0].dim;
+    return (conv_args){.n = x[0], .h = x[1], .w_in = x[2], .c = x[3], .k = w[0], .r = w[1], .s = w[2], .p = y[1], .q = y[2],
+                       .stride = stride, .pad_h = pad_h, .pad_w = pad_w, .act = c->in_dtype[X]};
+}
+
+static void bind_forward(sag_op_call *c, conv_args *a)
+{
+    a->x = sag_data(c->in[X]);
+    a->w = sag_data(c->in[W]);
+    a->b = sag_data(c->in[B]);
+    a->y = sag_data(c->out[0]);
+    if (sag_needs(c, X)) c->keep_in |= 1u << W;
+    if (sag_needs(c, W)) c->keep_in |= 1u << X;
+}
+
+static sag_status bind_dx(sag_op_call *c, conv_args *a)
+{
+    sag_grad dx;
+    SAG_TRY(sag_grad_in(c, X, &dx));
+    a->dy = sag_data(c->dout[0]);
+    a->w = sag_data(c->in[W]);
+    a->dx = dx.data;
+    a->accumulate = dx.accumulate;
+    return SAG_OK;
+}
+
+static sag_status bind_dw(sag_op_call *c, conv_args *a)
+{
+    sag_grad dw, db;
+    SAG_TRY(sag_grad_in(c, W, &dw));
+    SAG_TRY(sag_grad_in(c, B, &db));
+    a->x = sag_data(c->in[X]);
+    a->dw = dw.data;
+    a->accumulate_dw = dw.accumulate;
+    a->db = db.data;
+    a->accumulate_db = db.accumulate;
+    return SAG_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------ conv2d */
+
+/* (size + 2 pad - kernel) / stride + 1; sizes of existing tensors and pads below 2^31 do not overflow. */
+static sag_status output_size(const sag_op_call *c, const char *name, int64_t size, int64_t kernel, int64_t pad, int64_t stride,
+                              int64_t *out)
+{
+    int64_t room = size + 2 * pad - kernel;
+    if (room < 0) {
+        return sag_op_fail(c, SAG_ERR_SHAPE, "the kernel is larger than the padded input: %s %lld + 2 * %lld < %lld; pad more",
+                           name, (long long)size, (long long)pad, (long long)kernel);
+    }
+    *out = room / stride + 1;
+    return SAG_OK;
+}
+
+sag_status sag_op_conv2d_fwd(sag_op_call *c)
+{
+    int64_t stride = 1, pad_h = 0, pad_w = 0, p = 0, q = 0;
+    SAG_TRY(check_operands(c));
+    SAG_TRY(whole(c, 0, 1, INT32_MAX, &stride));
+    SAG_TRY(whole(c, 1, 0, INT32_MAX, &pad_h));
+    SAG_TRY(whole(c, 2, 0, INT32_MAX, &pad_w));
+    sag_shape x = c->in_shape[X], w = c->in_shape[W];
+    SAG_TRY(output_size(c, "height", x.dim[1], w.dim[1], pad_h, stride, &p));
+    SAG_TRY(output_size(c, "width", x.dim[2], w.dim[2], pad_w, stride, &q));
+    SAG_TRY(sag_out(c, 0, c->in_dtype[X], sag_shape4(x.dim[0], p, q, w.dim[0])));
+    conv_args a = sizes_of(c, stride, pad_h, pad_w);
+    bind_forward(c, &a);
+    return SAG_RUN(c, conv2d_fwd, &a);
+}
+
+sag_status sag_op_conv2d_bwd(sag_op_call *c)
+{
+    conv_args a = sizes_of(c, (int64_t)c->attr[0], (int64_t)c->attr[1], (int64_t)c->attr[2]);
+    SAG_TRY(bind_dx(c, &a));
+    if (a.dx) SAG_TRY(SAG_RUN(c, conv2d_bwd_x, &a));
+    SAG_TRY(bind_dw(c, &a));
+    if (a.dw || a.db) SAG_TRY(SAG_RUN(c, conv2d_bwd_w, &a));
+    return SAG_OK;
+}
+
+/* ---------------------------------------------------------------------------------------- upconv, convpool */
+
+static sag_status check_3x3(const sag_op_call *c)
+{
+    SAG_TRY(check_operands(c));
+    if (c->in_shape[W].dim[1] != 3 || c->in_shape[W].dim[2] != 3) {
+        return sag_op_fail(c, SAG_ERR_SHAPE, "w must be a 3x3 kernel, {K,3,3,C}; use conv2d with upsample or mean pooling for others");
+    }
+    return SAG_OK;
+}
+
+sag_status sag_op_upconv_fwd(sag_op_call *c)
+{
+    SAG_TRY(check_3x3(c));
+    sag_shape x = c->in_shape[X];
+    SAG_TRY(sag_out(c, 0, c->in_dtype[X], sag_shape4(x.dim[0], 2 * x.dim[1], 2 * x.dim[2], c->in_shape[W].dim[0])));
+    conv_args a = sizes_of(c, 1, 1, 1);
+    bind_forward(c, &a);
+    return SAG_RUN(c, upconv_fwd, &a);
+}
+
+sag_status sag_op_upconv_bwd(sag_op_call *c)
+{
+    conv_args a = sizes_of(c, 1, 1, 1);
+    SAG_TRY(bind_dx(c, &a));
+    if (a.dx) SAG_TRY(SAG_RUN(c, upconv_bwd_x, &a));
+    SAG_TRY(bind_dw(c, &a));
+    if (a.dw || a.db) SAG_TRY(SAG_RUN(c, upconv_bwd_w, &a));
+    return SAG_OK;
+}
+
+sag_status sag_op_convpool_fwd(sag_op_call *c)
+{
+    SAG_TRY(check_3x3(c));
+    sag_shape x = c->in_shape[X];
+    if (x.dim[1] % 2 || x.dim[2] % 2) {
+        return sag_op_fail(c, SAG_ERR_SHAPE, "H and W must be even, got %lld x %lld; pad or resize the input",
+                           (long long)x.dim[1], (long long)x.dim[2]);
+    }
+    SAG_TRY(sag_out(c, 0, c->in_dtype[X], sag_shape4(x.dim[0], x.dim[1] / 2, x.dim[2] / 2, c->in_shape[W].dim[0])));
+    conv_args a = sizes_of(c, 1, 1, 1);
+    bind_forward(c, &a);
+    return SAG_RUN(c, convpool_fwd, &a);
+}
+
+sag_status sag_op_convpool_bwd(sag_op_call *c)
+{
+    conv_args a = sizes_of(c, 1, 1, 1);
+    SAG_TRY(bind_dx(c, &a));
+    if (a.dx) SAG_TRY(SAG_RUN(c, convpool_bwd_x, &a));
+    SAG_TRY(bind_dw(c, &a));
+    if (a.dw || a.db) SAG_TRY(SAG_RUN(c, convpool_bwd_w, &a));
+    return SAG_OK;
+}

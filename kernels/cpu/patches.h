@@ -1,0 +1,45 @@
+/*
+ * patches.h - the two geometries of a convolution: which numbers of an NHWC map form a patch, and where a pixel lies.
+ * Rows of patches feed the matrix products of gemm.c and outer.c.
+ */
+#ifndef SAG_CPU_PATCHES_H
+#define SAG_CPU_PATCHES_H
+
+#include "kernels/cpu/gemm.h"
+
+/*
+ * Patch m, pixel (i, j) of image g in a grid of rows x cols, covers x[g][i * stride + top ..+ r][j * stride + left ..+ s][..]
+ * of a map of h x w pixels with c channels, zeros outside; as a row of numbers it is ordered (r, s, c).
+ */
+typedef struct patches {
+    const float *x;
+    int64_t h, w, c;
+    int64_t rows, cols;
+    int64_t stride, top, left, r, s;
+} patches;
+
+/* Pixel m of the same kind of grid lies at map[g][i * step + top][j * step + left] of a map of h x w with c channels. */
+typedef struct places {
+    float *map;
+    int64_t h, w, c;
+    int64_t rows, cols;
+    int64_t step, top, left;
+} places;
+
+gemm_fetch CPU_ISA(patches_fetch); /* a is a patches */
+gemm_place CPU_ISA(places_rows);   /* c is a places */
+
+/*
+ * Weight gradient: dw[i * columns + j] (+)= sum over pixels m of g[m * ld + i] * patch(m)[j], i < rows, j < columns = r*s*c.
+ * The pixels are cut into slices by the shape alone and their sums added in order.
+ */
+int CPU_ISA(outer)(sag_kernel_env *env, const patches *x, int64_t pixels, const float *g, int64_t rows, int64_t ld,
+                   float *dw, int accumulate);
+
+/* y[c] (+)= sum of rows of x {rows, cols}. */
+int CPU_ISA(column_sum)(sag_kernel_env *env, const float *x, int64_t rows, int64_t cols, float *y, int accumulate);
+
+/* upconv.c: the fused resampling convolutions, registered by conv.c. */
+void CPU_ISA(upconv_fill)(sag_kernel_table *t);
+
+#endif

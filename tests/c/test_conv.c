@@ -1,0 +1,218 @@
+/* conv2d against plain loops in double, forward and gradients, over awkward shapes; shape errors; threads. */
+#include "testing.h"
+
+typedef struct conv_case {
+    int64_t n, h, w, c, k, r, s, stride, pad_h, pad_w;
+} conv_case;
+
+static const conv_case cases[] = {
+    {1, 1, 1, 1, 1, 1, 1, 1, 0, 0},      {2, 5, 7, 3, 5, 1, 1, 1, 0, 0},     {2, 6, 5, 16, 17, 1, 1, 2, 0, 0},
+    {2, 7, 5, 3, 16, 3, 3, 1, 1, 1},     {1, 9, 8, 17, 33, 3, 3, 1, 1, 1},   {3, 8, 8, 33, 3, 3, 3, 1, 1, 1},
+    {2, 9, 9, 16, 16, 3, 3, 2, 1, 1},    {2, 8, 6, 5, 17, 4, 4, 2, 1, 1},    {1, 11, 9, 5, 3, 5, 5, 1, 2, 2},
+    {1, 13, 14, 3, 5, 7, 7, 2, 3, 3},    {1, 6, 19, 17, 5, 1, 7, 1, 0, 3},   {1, 19, 6, 5, 17, 7, 1, 1, 3, 0},
+    {1, 7, 7, 33, 1, 3, 3, 1, 0, 0},     {2, 5, 5, 1, 33, 3, 3, 1, 2, 2},    {1, 3, 3, 16, 5, 3, 3, 1, 0, 0},
+    {1, 10, 11, 3, 4, 2, 3, 3, 1, 0},    {1, 7, 9, 4, 6, 1, 1, 3, 0, 0},     {1, 4, 4, 2, 3, 5, 5, 1, 3, 3},
+    {5, 20, 21, 33, 48, 3, 3, 1, 1, 1},  {4, 17, 16, 130, 17, 3, 3, 1, 1, 1}, {9, 16, 16, 8, 65, 3, 3, 1, 1, 1},
+    {1, 6, 6, 40, 600, 3, 3, 2, 1, 1},   {2, 12, 12, 40, 2, 3, 3, 1, 1, 1},  {2, 12, 12, 40, 4, 3, 3, 2, 1, 1},
+    {40, 8, 8, 16, 24, 3, 3, 1, 1, 1},   {1, 40, 40, 3, 12, 3, 3, 4, 0, 0},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+static int64_t out_h(const conv_case *t) { return (t->h + 2 * t->pad_h - t->r) / t->stride + 1; }
+static int64_t out_w(const conv_case *t) { return (t->w + 2 * t->pad_w - t->s) / t->stride + 1; }
+
+/* Calls visit for each product y[yi] += x[xi] * w[wi]. */
+#define FOR_EACH_PRODUCT(t, xi, wi, yi, body)                                                                          \
+    for (int64_t n_ = 0; n_ < (t)->n; n_++)                                                                            \
+        for (int64_t p_ = 0; p_ < out_h(t); p_++)                                                                      \
+            for (int64_t q_ = 0; q_ < out_w(t); q_++)                                                                  \
+                for (int64_t r_ = 0; r_ < (t)->r; r_++)                                                                \
+                    for (int64_t s_ = 0; s_ < (t)->s; s_++) {                                                          \
+                        int64_t h_ = p_ * (t)->stride - (t)->pad_h + r_, v_ = q_ * (t)->stride - (t)->pad_w + s_;      \
+                        if (h_ < 0 || h_ >= (t)->h || v_ < 0 || v_ >= (t)->w) continue;                                \
+                        for (int64_t k_ = 0; k_ < (t)->k; k_++)                                                        \
+                            for (int64_t c_ = 0; c_ < (t)->c; c_++) {                                                  \
+                                int64_t xi = ((n_ * (t)->h + h_) * (t)->w + v_) * (t)->c + c_;                         \
+                                int64_t wi = ((k_ * (t)->r + r_) * (t)->s + s_) * (t)->c + c_;                         \
+                                int64_t yi = ((n_ * out_h(t) + p_) * out_w(t) + q_) * (t)->k + k_;                     \
+                                body;                                                                                  \
+                            }                                                                                          \
+                    }
+
+static void case_tensors(const conv_case *t, uint64_t seed, sag_tensor **in)
+{
+    in[0] = make_tensor(sag_shape4(t->n, t->h, t->w, t->c), seed);
+    in[1] = make_tensor(sag_shape4(t->k, t->r, t->s, t->c), seed + 1);
+    in[2] = make_tensor(sag_shape1(t->k), seed + 2);
+}
+
+static void release_all(sag_tensor **in, int n)
+{
+    for (int i = 0; i < n; i++) sag_tensor_release(in[i]);
+}
+
+static void matches_plain_loops(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        const conv_case *t = &cases[i];
+        double attr[] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
+        sag_tensor *in[3];
+        case_tensors(t, (uint64_t)(10 * i + 1), in);
+        for (int j = 0; j < 3; j++) assert_ok(sag_tensor_require_grad(in[j]));
+        sag_tensor *y = apply(SAG_OP_conv2d, in, attr);
+        assert_true(sag_shape_equal(sag_tensor_shape(y), sag_shape4(t->n, out_h(t), out_w(t), t->k)));
+        sag_tensor *dy = make_tensor(sag_tensor_shape(y), (uint64_t)(10 * i + 4));
+        int64_t nx = sag_tensor_numel(in[0]), nw = sag_tensor_numel(in[1]), ny = sag_tensor_numel(y);
+        double *ry = calloc((size_t)ny, sizeof *ry), *rx = calloc((size_t)nx, sizeof *rx);
+        double *rw = calloc((size_t)nw, sizeof *rw), *rb = calloc((size_t)t->k, sizeof *rb);
+        const float *x = f32(in[0]), *w = f32(in[1]), *b = f32(in[2]), *g = f32(dy);
+        for (int64_t m = 0; m < ny; m++) ry[m] = (double)b[m % t->k], rb[m % t->k] += (double)g[m];
+        FOR_EACH_PRODUCT(t, xi, wi, yi, {
+            ry[yi] += (double)x[xi] * (double)w[wi];
+            rx[xi] += (double)g[yi] * (double)w[wi];
+            rw[wi] += (double)g[yi] * (double)x[xi];
+        })
+        assert_close(f32(y), ry, ny, 1e-6);
+        /* twice: the second time adds */
+        for (int pass = 1; pass <= 2; pass++) {
+            if (pass == 2) {
+                sag_tensor_release(y);
+                y = apply(SAG_OP_conv2d, in, attr);
+            }
+            assert_ok(sag_tape_backward_from(y, dy));
+            if (pass == 2) {
+                for (int64_t m = 0; m < nx; m++) rx[m] *= 2;
+                for (int64_t m = 0; m < nw; m++) rw[m] *= 2;
+                for (int64_t m = 0; m < t->k; m++) rb[m] *= 2;
+            }
+            assert_close(f32(sag_tensor_grad(in[0])), rx, nx, 1e-6);
+            assert_close(f32(sag_tensor_grad(in[1])), rw, nw, 2e-6);
+            assert_close(f32(sag_tensor_grad(in[2])), rb, t->k, 2e-6);
+        }
+        free(ry), free(rx), free(rw), free(rb);
+        sag_tensor_release(y);
+        sag_tensor_release(dy);
+        release_all(in, 3);
+    }
+}
+
+static void gradients_are_differences(void **state)
+{
+    (void)state;
+    const int some[] = {1, 3, 7, 9, 11, 15};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        const conv_case *t = &cases[some[i]];
+        double attr[] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
+        sag_tensor *in[3];
+        case_tensors(t, 77, in);
+        check_gradients(SAG_OP_conv2d, in, attr, 7, 0.05, 2e-4);
+        release_all(in, 3);
+    }
+}
+
+static void threads_do_not_matter(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        const conv_case *t = &cases[i];
+        double attr[] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
+        sag_tensor *in[3];
+        case_tensors(t, 5, in);
+        check_threads(SAG_OP_conv2d, in, attr, 7);
+        release_all(in, 3);
+    }
+}
+
+/* A number beyond the border of x or dy must not be read: infinities around the tensor would show. */
+static void reads_only_its_own(void **state)
+{
+    (void)state;
+    const conv_case t = {2, 5, 6, 3, 5, 3, 3, 1, 1, 1};
+    int64_t nx = t.n * t.h * t.w * t.c, guard = 64;
+    sag_tensor *big = make_tensor(sag_shape1(nx + 2 * guard), 3), *x = NULL;
+    float *p = sag_tensor_data(big);
+    for (int64_t i = 0; i < guard; i++) p[i] = p[nx + guard + i] = INFINITY;
+    assert_ok(sag_tensor_view(big, guard, sag_shape4(t.n, t.h, t.w, t.c), &x));
+    sag_tensor *w = make_tensor(sag_shape4(t.k, 3, 3, t.c), 4);
+    sag_tensor *in[3] = {x, w, NULL};
+    double attr[] = {1, 1, 1};
+    sag_tensor *y = apply(SAG_OP_conv2d, in, attr);
+    for (int64_t i = 0; i < sag_tensor_numel(y); i++) assert_true(isfinite(f32(y)[i]));
+    sag_tensor_release(y);
+    sag_tensor_release(w);
+    sag_tensor_release(x);
+    sag_tensor_release(big);
+}
+
+static void only_wanted_gradients(void **state)
+{
+    (void)state;
+    const conv_case t = {2, 5, 6, 3, 5, 3, 3, 1, 1, 1};
+    for (unsigned want = 1; want < 8; want++) {
+        sag_tensor *in[3];
+        case_tensors(&t, 9, in);
+        double attr[] = {1, 1, 1};
+        for (int j = 0; j < 3; j++)
+            if (want >> j & 1u) assert_ok(sag_tensor_require_grad(in[j]));
+        sag_profile_enable(testing_context(), true);
+        sag_profile_reset(testing_context());
+        sag_tensor *y = apply(SAG_OP_conv2d, in, attr), *dy = make_tensor(sag_tensor_shape(y), 3);
+        assert_ok(sag_tape_backward_from(y, dy));
+        sag_profile_row rows[16];
+        int n = sag_profile_read(testing_context(), rows, 16);
+        bool ran_x = false, ran_w = false;
+        for (int i = 0; i < n; i++) {
+            ran_x |= strcmp(rows[i].kernel, "conv2d_bwd_x") == 0;
+            ran_w |= strcmp(rows[i].kernel, "conv2d_bwd_w") == 0;
+        }
+        sag_profile_enable(testing_context(), false);
+        assert_int_equal(ran_x, (want & 1u) != 0);
+        assert_int_equal(ran_w, (want & 6u) != 0);
+        for (int j = 0; j < 3; j++) assert_int_equal(sag_tensor_grad(in[j]) != NULL, (want >> j & 1u) != 0);
+        sag_tensor_release(y);
+        sag_tensor_release(dy);
+        release_all(in, 3);
+    }
+}
+
+static void bad_shapes_are_named(void **state)
+{
+    (void)state;
+    sag_context *ctx = testing_context();
+    sag_tensor *x = make_tensor(sag_shape4(1, 4, 4, 3), 1), *w = make_tensor(sag_shape4(5, 3, 3, 3), 2);
+    sag_tensor *w2 = make_tensor(sag_shape4(5, 3, 3, 2), 2), *b = make_tensor(sag_shape1(4), 3), *flat = make_tensor(sag_shape2(4, 4), 1);
+    sag_tensor *big = make_tensor(sag_shape4(1, 7, 7, 3), 1), *out[3];
+    const int32_t ints[3] = {0};
+    sag_tensor *ib = make_i32(3, ints), *ix = NULL;
+    assert_ok(sag_tensor_zeros(ctx, SAG_I32, sag_shape4(1, 4, 4, 3), &ix));
+    double one[] = {1, 1, 1}, none[] = {1, 0, 0};
+#define TRY(X, W, B, A) sag_op_apply(ctx, SAG_OP_conv2d, (sag_tensor *[]){X, W, B}, A, out)
+    assert_fails(TRY(x, w2, NULL, one), SAG_ERR_SHAPE, "conv2d(x {1, 4, 4, 3}, w {5, 3, 3, 2}): x has 3 channels but w takes 2");
+    assert_fails(TRY(flat, w, NULL, one), SAG_ERR_SHAPE, "rank 4");
+    assert_fails(TRY(x, flat, NULL, one), SAG_ERR_SHAPE, "rank 4");
+    assert_fails(TRY(x, w, b, one), SAG_ERR_SHAPE, "b must be {5}");
+    assert_fails(TRY(x, big, NULL, one), SAG_ERR_SHAPE, "kernel is larger than the padded input: height 4 + 2 * 1 < 7");
+    assert_ok(TRY(x, big, NULL, ((double[]){1, 2, 2})));
+    sag_tensor_release(out[0]);
+    assert_fails(TRY(x, w, NULL, ((double[]){0, 1, 1})), SAG_ERR_ARG, "stride must be a whole number");
+    assert_fails(TRY(x, w, NULL, ((double[]){1.5, 1, 1})), SAG_ERR_ARG, "got 1.5");
+    assert_fails(TRY(x, w, NULL, ((double[]){1, -1, 1})), SAG_ERR_ARG, "pad_h");
+    assert_fails(TRY(x, w, NULL, ((double[]){1, 1, NAN})), SAG_ERR_ARG, "pad_w");
+    assert_fails(TRY(x, w, NULL, ((double[]){1, 2e9, 2e9})), SAG_ERR_SHAPE, "too large");
+    assert_fails(TRY(ix, w, NULL, none), SAG_ERR_DTYPE, "f32 or bf16");
+    assert_fails(TRY(x, w, ib, none), SAG_ERR_SHAPE, "b must be {5}");
+#undef TRY
+    sag_tensor *all[] = {x, w, w2, b, flat, big, ib, ix};
+    release_all(all, 8);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(matches_plain_loops),   cmocka_unit_test(gradients_are_differences),
+        cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(reads_only_its_own),
+        cmocka_unit_test(only_wanted_gradients), cmocka_unit_test(bad_shapes_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+}

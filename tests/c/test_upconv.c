@@ -1,0 +1,175 @@
+/* upconv against upsample-then-convolve and convpool against convolve-then-mean, plain loops in double; gradients; threads. */
+#include "testing.h"
+
+typedef struct fused_case {
+    int64_t n, h, w, c, k; /* h and w of the smaller map */
+} fused_case;
+
+static const fused_case cases[] = {
+    {1, 1, 1, 1, 1}, {2, 3, 5, 3, 5}, {1, 4, 4, 17, 33}, {2, 5, 2, 33, 3}, {3, 4, 4, 16, 16}, {1, 7, 6, 5, 17},
+    {20, 8, 8, 8, 40}, {2, 6, 7, 1, 16}, {3, 9, 9, 130, 4},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+/* y {n,h,w,k} = 3x3 convolution with padding 1 of x {n,h,w,c}, in double */
+static void plain_conv(const double *x, const float *w, const float *b, int64_t n, int64_t h, int64_t v, int64_t c, int64_t k, double *y)
+{
+    for (int64_t m = 0; m < n * h * v; m++)
+        for (int64_t o = 0; o < k; o++) {
+            int64_t g = m / (h * v), i = m / v % h, j = m % v;
+            double sum = (double)b[o];
+            for (int64_t r = 0; r < 3; r++)
+                for (int64_t s = 0; s < 3; s++) {
+                    int64_t a = i + r - 1, e = j + s - 1;
+                    if (a < 0 || a >= h || e < 0 || e >= v) continue;
+                    for (int64_t q = 0; q < c; q++) sum += x[((g * h + a) * v + e) * c + q] * (double)w[((o * 3 + r) * 3 + s) * c + q];
+                }
+            y[m * k + o] = sum;
+        }
+}
+
+static double *doubles(int64_t n)
+{
+    return calloc((size_t)n, sizeof(double));
+}
+
+static void case_tensors(const fused_case *t, int64_t factor, uint64_t seed, sag_tensor **in)
+{
+    in[0] = make_tensor(sag_shape4(t->n, factor * t->h, factor * t->w, t->c), seed);
+    in[1] = make_tensor(sag_shape4(t->k, 3, 3, t->c), seed + 1);
+    in[2] = make_tensor(sag_shape1(t->k), seed + 2);
+}
+
+static void release_three(sag_tensor **in)
+{
+    for (int i = 0; i < 3; i++) sag_tensor_release(in[i]);
+}
+
+static void upconv_is_upsample_then_conv(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        const fused_case *t = &cases[i];
+        sag_tensor *in[3];
+        case_tensors(t, 1, (uint64_t)(7 * i), in);
+        sag_tensor *y = apply(SAG_OP_upconv, in, NULL);
+        int64_t h = 2 * t->h, w = 2 * t->w, ny = t->n * h * w * t->k;
+        assert_true(sag_shape_equal(sag_tensor_shape(y), sag_shape4(t->n, h, w, t->k)));
+        double *big = doubles(t->n * h * w * t->c), *want = doubles(ny);
+        for (int64_t m = 0; m < t->n * h * w; m++)
+            for (int64_t c = 0; c < t->c; c++)
+                big[m * t->c + c] = (double)f32(in[0])[((m / (h * w) * t->h + m / w % h / 2) * t->w + m % w / 2) * t->c + c];
+        plain_conv(big, f32(in[1]), f32(in[2]), t->n, h, w, t->c, t->k, want);
+        assert_close(f32(y), want, ny, 1e-6);
+        free(big), free(want);
+        sag_tensor_release(y);
+        release_three(in);
+    }
+}
+
+static void convpool_is_conv_then_mean(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        const fused_case *t = &cases[i];
+        sag_tensor *in[3];
+        case_tensors(t, 2, (uint64_t)(7 * i + 3), in);
+        sag_tensor *y = apply(SAG_OP_convpool, in, NULL);
+        int64_t h = 2 * t->h, w = 2 * t->w, nx = t->n * h * w * t->c, ny = t->n * t->h * t->w * t->k;
+        assert_true(sag_shape_equal(sag_tensor_shape(y), sag_shape4(t->n, t->h, t->w, t->k)));
+        double *x = doubles(nx), *big = doubles(4 * ny), *want = doubles(ny);
+        for (int64_t m = 0; m < nx; m++) x[m] = (double)f32(in[0])[m];
+        plain_conv(x, f32(in[1]), f32(in[2]), t->n, h, w, t->c, t->k, big);
+        for (int64_t m = 0; m < t->n * h * w; m++)
+            for (int64_t k = 0; k < t->k; k++)
+                want[((m / (h * w) * t->h + m / w % h / 2) * t->w + m % w / 2) * t->k + k] += big[m * t->k + k] / 4;
+        assert_close(f32(y), want, ny, 1e-6);
+        free(x), free(big), free(want);
+        sag_tensor_release(y);
+        release_three(in);
+    }
+}
+
+/* The ops are linear in x and in w, so differences of any step are exact up to rounding. */
+static void gradients_are_differences(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        sag_tensor *in[3];
+        case_tensors(&cases[i], 1, 21, in);
+        check_gradients(SAG_OP_upconv, in, NULL, 7, 0.25, 1e-4);
+        release_three(in);
+        case_tensors(&cases[i], 2, 22, in);
+        check_gradients(SAG_OP_convpool, in, NULL, 7, 0.25, 1e-4);
+        release_three(in);
+    }
+}
+
+/* <dy, conv(x)> = <bwd_x(dy), x>: all of dx at once, in double. Likewise for w. */
+static void backward_is_the_adjoint(void **state)
+{
+    (void)state;
+    const sag_op ops[] = {SAG_OP_upconv, SAG_OP_convpool};
+    for (int o = 0; o < 2; o++)
+        for (int i = 0; i < CASES; i++) {
+            sag_tensor *in[3];
+            case_tensors(&cases[i], o ? 2 : 1, 31, in);
+            sag_tensor *use[3] = {in[0], in[1], NULL};
+            for (int j = 0; j < 2; j++) assert_ok(sag_tensor_require_grad(in[j]));
+            sag_tensor *y = apply(ops[o], use, NULL), *dy = make_tensor(sag_tensor_shape(y), 32);
+            assert_ok(sag_tape_backward_from(y, dy));
+            double forward = 0, scale = 0;
+            for (int64_t m = 0; m < sag_tensor_numel(y); m++) {
+                double v = (double)f32(y)[m] * (double)f32(dy)[m];
+                forward += v;
+                scale += v * v;
+            }
+            for (int j = 0; j < 2; j++) {
+                double back = 0;
+                for (int64_t m = 0; m < sag_tensor_numel(in[j]); m++) back += (double)f32(in[j])[m] * (double)f32(sag_tensor_grad(in[j]))[m];
+                if (!(fabs(back - forward) <= 1e-5 * sqrt(scale))) fail_msg("case %d: %g against %g", i, back, forward);
+            }
+            sag_tensor_release(y);
+            sag_tensor_release(dy);
+            release_three(in);
+        }
+}
+
+static void threads_do_not_matter(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        sag_tensor *in[3];
+        case_tensors(&cases[i], 1, 41, in);
+        check_threads(SAG_OP_upconv, in, NULL, 7);
+        release_three(in);
+        case_tensors(&cases[i], 2, 42, in);
+        check_threads(SAG_OP_convpool, in, NULL, 7);
+        release_three(in);
+    }
+}
+
+static void bad_shapes_are_named(void **state)
+{
+    (void)state;
+    sag_context *ctx = testing_context();
+    sag_tensor *x = make_tensor(sag_shape4(1, 4, 5, 3), 1), *w = make_tensor(sag_shape4(5, 3, 3, 3), 2), *out[3];
+    sag_tensor *w4 = make_tensor(sag_shape4(5, 4, 4, 3), 2), *w2 = make_tensor(sag_shape4(5, 3, 3, 2), 2), *b = make_tensor(sag_shape1(3), 2);
+    assert_fails(sag_op_apply(ctx, SAG_OP_convpool, (sag_tensor *[]){x, w, NULL}, NULL, out), SAG_ERR_SHAPE, "must be even, got 4 x 5");
+    assert_fails(sag_op_apply(ctx, SAG_OP_convpool, (sag_tensor *[]){x, w4, NULL}, NULL, out), SAG_ERR_SHAPE, "3x3");
+    assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[]){x, w4, NULL}, NULL, out), SAG_ERR_SHAPE, "3x3");
+    assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[]){x, w2, NULL}, NULL, out), SAG_ERR_SHAPE, "channels");
+    assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[]){x, w, b}, NULL, out), SAG_ERR_SHAPE, "b must be {5}");
+    sag_tensor *all[] = {x, w, w4, w2, b};
+    for (int i = 0; i < 5; i++) sag_tensor_release(all[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(upconv_is_upsample_then_conv), cmocka_unit_test(convpool_is_conv_then_mean),
+        cmocka_unit_test(gradients_are_differences),    cmocka_unit_test(backward_is_the_adjoint),
+        cmocka_unit_test(threads_do_not_matter),        cmocka_unit_test(bad_shapes_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+}
