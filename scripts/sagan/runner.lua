@@ -1,0 +1,245 @@
+--- runner.lua - from an experiment and the words after it on the command line to finished runs: resolves the configuration
+--- (a sweep gives several), opens data, prepares each run folder, and hands over to the trainer.
+local core = require "sagan.core"
+local system = core.system
+local experiment = require "sagan.experiment"
+local config_module = require "sagan.config"
+local run_folder = require "sagan.run_folder"
+local logger = require "sagan.logger"
+local progress = require "sagan.progress"
+
+local runner = {}
+
+local function say(...)
+    io.stdout:write(string.format(...), "\n")
+    io.stdout:flush()
+end
+
+local HELP = [[
+sagan-lua EXPERIMENT.lua [field=value ...] [options]
+
+Options
+  --dry-run     print the configurations that would run, and stop
+  --fresh       start over: empty the run folder first
+  --runs DIR    where run folders live (default: $SAGAN_RUNS, else runs)
+  --fields      list every field with its meaning and default
+  -h, --help    this text
+
+Fields
+  seed=3  data=folder:photos  profile=small  optimizer.lr_d=2e-4  train.steps=8000  model.attention.generator={16,32}
+  A list makes a sweep, one run after another: optimizer.lr_d={1e-4,2e-4,4e-4} seed={1,2,3}
+
+Examples
+  sagan-lua experiments/feat32.lua
+  sagan-lua experiments/feat32.lua optimizer.lr_d=2e-4 seed=3 data=cifar10:PATH profile=small
+  sagan-lua experiments/feat32.lua optimizer.lr_d={1e-4,4e-4} --dry-run
+
+The same command again continues an interrupted run; Ctrl-C stops after the step and saves.]]
+
+--- Splits the words after an experiment into options and overrides.
+---@param args string[]
+---@return table? options, string[]|string overrides_or_message
+function runner.parse(args)
+    local options, overrides = {}, {}
+    local i = 1
+    while i <= #args do
+        local word = args[i]
+        if word == "--dry-run" then options.dry_run = true
+        elseif word == "--fresh" then options.fresh = true
+        elseif word == "--fields" then options.fields = true
+        elseif word == "-h" or word == "--help" then options.help = true
+        elseif word == "--runs" or word:match("^%-%-runs=") then
+            options.root = word:match("^%-%-runs=(.+)$")
+            if not options.root then
+                i = i + 1
+                options.root = args[i]
+            end
+            if not options.root then return nil, "--runs needs a folder" end
+        elseif word:match("^[%w_.]+=") then
+            overrides[#overrides + 1] = word
+        else
+            local near = require "sagan.nearest" (word, { "--dry-run", "--fresh", "--runs", "--fields", "--help" })
+            return nil, ("'%s' is neither an option nor field=value%s"):format(word, near and "; did you mean " .. near .. "?" or "")
+        end
+        i = i + 1
+    end
+    return options, overrides
+end
+
+local opened = {}
+
+--- Opens a data set once for all arms of a sweep that share it, and prints what is in it.
+local function open_data(config)
+    local d = config
+    local key = ("%s|%d|%s"):format(d.data, d.model.resolution, tostring(d.model.channels))
+    if opened[key] then return opened[key] end
+    local bar
+    local data, message = core.dataset.open(d.data, {
+        resolution = d.model.resolution,
+        channels = type(d.model.channels) == "number" and d.model.channels or nil,
+        split = "train",
+        progress = function(done, total)
+            bar = bar or progress.new { total = total }
+            bar:show(done, "reading images")
+        end,
+    })
+    if bar then bar:finish() end
+    if not data then return nil, message end
+    local problem = data:check()
+    if problem then return nil, problem end
+    local histogram = data:histogram()
+    local least, most = math.huge, 0
+    for _, count in ipairs(histogram) do least, most = math.min(least, count), math.max(most, count) end
+    say("data     %s: %d images, %d classes (%d to %d each), %dx%d, %s%s", data.name, data.count, data.classes, least, most,
+        data.height, data.width, data.channels == 1 and "grey" or "RGB",
+        data.skipped > 0 and (", %d unreadable skipped"):format(data.skipped) or "")
+    opened[key] = {
+        set = data, name = data.name, classes = data.classes, channels = data.channels, class_names = data.class_names,
+        hash = data:hash(), histogram = histogram,
+    }
+    return opened[key]
+end
+
+--- One picture of what the data look like, beside the samples.
+local function contact_sheet(data, folder)
+    local pictures = require "sagan.pictures"
+    local chosen = pictures.choose_classes(data.classes, 10)
+    local rows, names = {}, {}
+    local by_class = {}
+    for i = 1, math.min(data.set.count, 20000) do
+        local _, label = data.set:get(i)
+        by_class[label] = by_class[label] or {}
+        if #by_class[label] < 10 then table.insert(by_class[label], i) end
+    end
+    for _, class in ipairs(chosen) do
+        local list = by_class[class]
+        if list and #list == 10 then
+            rows[#rows + 1] = (data.set:batch(list))
+            names[#names + 1] = data.class_names[class + 1] or tostring(class)
+        end
+    end
+    if #rows == 0 then return true end
+    local all = rows[1]
+    for i = 2, #rows do all = core.ops.concat(all, rows[i], 1) end
+    return core.image.write(folder.path .. "/samples/data.png", pictures.sheet(all, 10, names))
+end
+
+local function train(config, data, folder)
+    local Trainer = require "sagan.trainer"
+    core.threads(config.threads)
+    local trainer = Trainer.new(config, data)
+    trainer.folder = folder
+    local G, D = trainer.G, trainer.D
+    local function sizes(net)
+        local list = {}
+        for size in pairs(net.attention) do list[#list + 1] = size end
+        table.sort(list)
+        return #list > 0 and "attention at feat" .. table.concat(list, ", feat") or "no attention"
+    end
+    say("nets     %dx%d, width %d; G %s parameters (%s), D %s (%s)", config.model.resolution, config.model.resolution,
+        config.model.width, runner.thousands(G:parameter_count()), sizes(G), runner.thousands(D:parameter_count()), sizes(D))
+    local step, message = trainer:resume()
+    if not step then return nil, message end
+    if message then io.stderr:write(message) end
+    if step >= config.train.steps then
+        say("done     this run has reached step %d already; train.steps=%d goes on, --fresh starts over", step, 2 * step)
+        return "done"
+    end
+    local ok, why = folder:trim_log(step)
+    if not ok then return nil, why end
+    if step > 0 then say("resume   from step %d", step) end
+    trainer.log, why = logger.open(folder)
+    if not trainer.log then return nil, why end
+    trainer.loader = data.set:loader { batch = config.train.batch, seed = config.seed }
+    if step == 0 then
+        ok, why = contact_sheet(data, folder)
+        if not ok then return nil, why end
+    end
+    say("train    to step %d, batch %d, D %g / G %g; %s", config.train.steps, config.train.batch, config.optimizer.lr_d,
+        config.optimizer.lr_g, folder.path)
+    local started = system.now()
+    local outcome, words = trainer:run()
+    trainer.loader:close()
+    trainer.log:close()
+    if not outcome then return nil, words end
+    if outcome == "diverged" then return nil, words end
+    local newest = folder:checkpoints()[1]
+    say("%s step %d after %s", outcome == "done" and "done    " or "stopped at", trainer.step,
+        progress.duration(system.now() - started))
+    if outcome == "interrupted" then
+        say("         the same command continues from here")
+    end
+    local shown = ("%s/samples/%s-%08d.png"):format(folder.path, trainer.average and "ema" or "raw", trainer.step)
+    if system.stat(shown) then say("samples  %s", shown) end
+    local sheet = ("%s/attention/G-%08d.png"):format(folder.path, trainer.step)
+    if system.stat(sheet) then say("maps     %s", sheet) end
+    if newest then say("model    %s", newest.path) end
+    return outcome
+end
+
+--- 42078852 -> "42,078,852"
+---@param n integer
+function runner.thousands(n)
+    local s = tostring(n):reverse():gsub("(%d%d%d)", "%1,"):reverse()
+    return (s:gsub("^,", ""))
+end
+
+local function run_one(config, options, position)
+    say("run      %s, seed %d%s", config.name, config.seed, position)
+    if config.question then say("asks     %s", config.question) end
+    say("profile  %s%s", config.profile, config.profile_reason and " (" .. config.profile_reason .. ")" or "")
+    local data, message = open_data(config)
+    if not data then return nil, message end
+    config.model.classes, config.model.channels = data.classes, data.channels
+    local folder
+    folder, message = run_folder.create(config, options)
+    if not folder then return nil, message end
+    local outcome, why = train(config, data, folder)
+    folder.lock:close()
+    return outcome, why
+end
+
+--- Runs an experiment. One failed arm of a sweep does not stop the others.
+---@param what table experiment
+---@param args string[] words after the script
+---@return integer exit code
+function runner.run(what, args)
+    local options, overrides = runner.parse(args)
+    if not options then
+        io.stderr:write("sagan-lua: ", overrides, "\n")
+        return 1
+    end
+    if options.help then
+        say("%s", HELP)
+        return 0
+    end
+    if options.fields then
+        say("%s", config_module.describe_fields())
+        return 0
+    end
+    local configs, message = experiment.resolve(what, overrides)
+    if not configs then
+        io.stderr:write("sagan-lua: ", message, "\n")
+        return 1
+    end
+    if options.dry_run then
+        for i, config in ipairs(configs) do
+            say("-- %d of %d: %s/%s/seed-%d", i, #configs, run_folder.root(options.root), config.name, config.seed)
+            say("%s", config_module.serialize(config))
+        end
+        return 0
+    end
+    local failed = 0
+    for i, config in ipairs(configs) do
+        local outcome, why = run_one(config, options, #configs > 1 and (" (%d of %d)"):format(i, #configs) or "")
+        if not outcome then
+            io.stderr:write(("sagan-lua: %s: %s\n"):format(config.name, why))
+            failed = failed + 1
+        elseif outcome == "interrupted" then
+            return 130
+        end
+    end
+    return failed > 0 and 1 or 0
+end
+
+return runner

@@ -1,0 +1,294 @@
+--- trainer.lua - one run from its configuration to its last checkpoint; the sole owner of the order of an iteration:
+---
+---   [1] data        the loader's batch of this D step's number                      (engine/data/loader.c)
+---   [2] batch       u8 -> [-1,1], flips by keyed random numbers
+---   [3] D step      z, labels -> G without gradient -> D over real and fake together -> loss -> backward -> Adam on D
+---   [4] G step      fresh z, labels -> G -> frozen D -> loss -> backward -> Adam on G; moving average of G
+---   [5] log         every so many steps one read of the ring of losses
+---   [6] checkpoint  the whole state, temp file + sync + rename
+---   [7] sample      fixed z -> picture grids, attention sheets
+---
+--- [3] and [4] read no host value that changes from step to step and give none back: clocks, learning rates, batches and
+--- losses are tensors, so on CUDA each is captured once and replayed. Steps count from 1; the state "at step n" is the one
+--- after n G steps. Everything random is keyed by (seed, stream, clock), so equal configurations give equal bits.
+local core = require "sagan.core"
+local ops, system = core.ops, core.system
+local streams = require "sagan.streams"
+local losses = require "sagan.losses"
+local optimizer = require "sagan.optimizer"
+local checkpoint = require "sagan.checkpoint"
+local progress = require "sagan.progress"
+local pictures = require "sagan.pictures"
+
+---@class sagan.Trainer
+---@field config table resolved configuration
+---@field step integer G steps done
+---@field G sagan.models.Generator
+---@field D sagan.models.Discriminator
+---@field average sagan.Average? moving average of G
+local Trainer = {}
+Trainer.__index = Trainer
+
+--- What the rings hold, column by column: D's and G's losses of the last steps, read every log.every steps.
+local D_COLUMNS = { "loss/d", "logit/real", "logit/fake", "grad/d" }
+local G_COLUMNS = { "loss/g", "grad/g" }
+
+--- Builds networks, optimisers and buffers.
+---@param config table resolved configuration whose data fields are filled in
+---@param data table the open data set
+---@return sagan.Trainer
+function Trainer.new(config, data)
+    local t, o = config.train, config.optimizer
+    local self = setmetatable({ config = config, data = data, step = 0, d_steps_done = 0 }, Trainer)
+    self.G = require "sagan.models.generator" (config.model)
+    self.D = require "sagan.models.discriminator" (config.model)
+    self.G:build { seed = config.seed, path = "G" }
+    self.D:build { seed = config.seed, path = "D" }
+    local adam = { beta1 = o.beta1, beta2 = o.beta2, eps = o.eps, tf_eps = o.tf_eps }
+    self.adam_g = optimizer.adam(self.G, setmetatable({ lr = o.lr_g }, { __index = adam }))
+    self.adam_d = optimizer.adam(self.D, setmetatable({ lr = o.lr_d }, { __index = adam }))
+    if t.ema_decay > 0 then
+        self.average = optimizer.average(self.G, { decay = t.ema_decay, start = t.ema_start })
+    end
+    self.loss = losses.get(config.loss)
+
+    local i32 = { dtype = "i32" }
+    local m, n = config.model, t.batch
+    self.images = core.zeros({ n, m.resolution, m.resolution, m.channels }, { dtype = "u8" })
+    self.labels = core.zeros({ 2 * n }, i32) -- reals first, then fakes, as D sees them
+    self.real_labels, self.fake_labels = self.labels:rows(1, n), self.labels:rows(n + 1, n)
+    self.g_labels = core.zeros({ n }, i32)
+    self.z = core.zeros { n, m.z_dim }
+    self.d_clock, self.g_clock = core.zeros({ 2 }, i32), core.zeros({ 2 }, i32)
+    self.d_ring = core.zeros { config.log.every * t.d_steps, #D_COLUMNS }
+    self.g_ring = core.zeros { config.log.every, #G_COLUMNS }
+    self.d_step = core.capture(function() self:discriminator_step() end)
+    self.g_step = core.capture(function() self:generator_step() end)
+    return self
+end
+
+--- z and labels for one step, fresh for every value of the clock.
+function Trainer:draw_noise(labels, clock, noise_stream, label_stream)
+    ops.normal(self.z, clock, self.config.seed, noise_stream)
+    ops.randint(labels, clock, self.config.seed, label_stream, 0, self.data.classes)
+end
+
+--- Runs fn(first row, rows, weight) for each micro-batch; gradients add up to those of the whole batch.
+function Trainer:micro_batches(fn)
+    local n, parts = self.config.train.batch, self.config.train.accumulate
+    for i = 1, parts do fn((i - 1) * (n // parts) + 1, n // parts, 1 / parts) end
+end
+
+local function record(ring, clock, values)
+    for column, value in ipairs(values) do ops.record(ring, value, clock, column - 1) end
+end
+
+--- [3] One step of the discriminator on the batch in self.images, self.real_labels.
+function Trainer:discriminator_step()
+    local config, G, D = self.config, self.G, self.D
+    self:draw_noise(self.fake_labels, self.d_clock, streams.d_noise, streams.d_labels)
+    D:zero_grad()
+    local real_all = ops.pixels_to_float(self.images, self.d_clock, config.seed, streams.pixels, config.train.flip,
+        config.train.dequantize)
+    local parts = config.train.accumulate
+    local loss, real_logit, fake_logit
+    self:micro_batches(function(first, rows, weight)
+        local real = real_all:rows(first, rows)
+        local fake = core.no_grad(G, self.z:rows(first, rows), self.fake_labels:rows(first, rows))
+        local labels = parts == 1 and self.labels
+            or ops.concat(self.real_labels:rows(first, rows), self.fake_labels:rows(first, rows), 1)
+        local logits = D(ops.concat(real, fake, 1), labels)
+        local on_real, on_fake = logits:rows(1, rows), logits:rows(rows + 1, rows)
+        loss = self.loss.discriminator(on_real, on_fake)
+        real_logit, fake_logit = on_real:detach():mean(), on_fake:detach():mean()
+        if weight ~= 1 then loss = loss:scale(weight) end
+        loss:backward()
+    end)
+    record(self.d_ring, self.d_clock, { loss:detach():scale(parts), real_logit, fake_logit, D.slab.grad:norm() })
+    self.adam_d:step()
+    ops.tick(self.d_clock)
+end
+
+--- [4] One step of the generator against the frozen discriminator.
+function Trainer:generator_step()
+    local G, D = self.G, self.D
+    self:draw_noise(self.g_labels, self.g_clock, streams.g_noise, streams.g_labels)
+    G:zero_grad()
+    D:freeze()
+    local loss
+    self:micro_batches(function(first, rows, weight)
+        local labels = self.g_labels:rows(first, rows)
+        loss = self.loss.generator(D(G(self.z:rows(first, rows), labels), labels))
+        if weight ~= 1 then loss = loss:scale(weight) end
+        loss:backward()
+    end)
+    D:unfreeze()
+    record(self.g_ring, self.g_clock, { loss:detach():scale(self.config.train.accumulate), G.slab.grad:norm() })
+    self.adam_g:step()
+    if self.average then self.average:step(self.g_clock) end
+    ops.tick(self.g_clock)
+end
+
+--- One whole iteration; the number of D steps may change between iterations.
+function Trainer:iterate()
+    for _ = 1, self.config.train.d_steps do
+        self.loader:fill(self.d_steps_done, self.images, self.real_labels)
+        core.scope(self.d_step)
+        self.d_steps_done = self.d_steps_done + 1
+    end
+    core.scope(self.g_step)
+    self.step = self.step + 1
+end
+
+local function column_mean(ring, rows, column)
+    local sum = 0
+    for i = 1, rows do sum = sum + ring[i][column] end
+    return sum / rows
+end
+
+--- [5] Means over the last `steps` iterations, gamma of every attention, largest singular values.
+---@param steps integer at most log.every
+---@return table<string, number> row
+---@return string? bad name of a value that is not finite
+function Trainer:measure(steps)
+    local row, bad = {}, nil
+    local rings = {
+        { self.d_ring:totable(), D_COLUMNS, steps * self.config.train.d_steps, self.d_steps_done },
+        { self.g_ring:totable(), G_COLUMNS, steps, self.step },
+    }
+    for _, r in ipairs(rings) do
+        local ring, names, rows, done = table.unpack(r)
+        local recent = {}
+        for i = 1, math.min(rows, done, #ring) do recent[i] = ring[(done - i) % #ring + 1] end
+        for column, name in ipairs(names) do
+            local value = column_mean(recent, #recent, column)
+            row[name] = value
+            if value ~= value or math.abs(value) == math.huge then bad = bad or name end
+        end
+    end
+    for letter, net in pairs { G = self.G, D = self.D } do
+        for size, attention in pairs(net.attention) do
+            row[("gamma/%s.feat%d"):format(letter, size)] = attention.gamma:item()
+        end
+        local largest = 0
+        for _, sigma in pairs(net:singular_values()) do largest = math.max(largest, sigma) end
+        if largest > 0 then row["sigma/" .. letter] = largest end
+    end
+    return row, bad
+end
+
+--- [6] Writes a checkpoint and removes all but the newest `keep`.
+---@return string? path, string? message
+function Trainer:save()
+    local path = ("%s/checkpoints/step-%08d.safetensors"):format(self.folder.path, self.step)
+    local ok, message = checkpoint.save(self, path)
+    if not ok then return nil, message end
+    for i, old in ipairs(self.folder:checkpoints()) do
+        if i > self.config.checkpoint.keep then system.remove(old.path) end
+    end
+    return path
+end
+
+--- Continues from the newest checkpoint that can be read.
+---@return integer? step 0 if there is none
+---@return string? message
+function Trainer:resume()
+    local broken
+    for _, candidate in ipairs(self.folder:checkpoints()) do
+        local step, info = checkpoint.load(self, candidate.path)
+        if step then
+            if info.data_hash ~= self.data.hash then
+                return nil, ("%s was trained on other data (data set %s); --fresh starts over"):format(candidate.path, self.data.name)
+            end
+            self.step, self.d_steps_done = step, self.d_clock:totable()[1]
+            return step, broken
+        end
+        broken = ("%s%s: not usable, trying an older one\n"):format(broken or "", tostring(info))
+    end
+    if broken then return nil, broken .. "no checkpoint can be read; --fresh starts over" end
+    return 0
+end
+
+--- [7] Sample grids of the raw and the averaged generator and an attention sheet, as PNG files and in TensorBoard.
+---@return string? path of the picture to look at first, string? message
+function Trainer:draw()
+    local first
+    local nets = { { "raw", self.G }, { "ema", self.average and self.average.net } }
+    for _, entry in ipairs(nets) do
+        local name, net = entry[1], entry[2]
+        if net then
+            local was_training = net.training
+            net:eval()
+            local grid = pictures.class_grid(net, self.config, self.data.class_names)
+            local path = ("%s/samples/%s-%08d.png"):format(self.folder.path, name, self.step)
+            local ok, message = core.image.write(path, grid)
+            if not ok then return nil, message end
+            self.log:picture("samples/" .. name, grid, self.step)
+            first = path
+            if next(net.attention) and (name == "ema" or not self.average) then
+                local sheet = pictures.attention_sheet(net, self.config, self.data.class_names)
+                path = ("%s/attention/G-%08d.png"):format(self.folder.path, self.step)
+                ok, message = core.image.write(path, sheet)
+                if not ok then return nil, message end
+                self.log:picture("attention/G", sheet, self.step)
+            end
+            net:train(was_training)
+        end
+    end
+    return first
+end
+
+local function is_due(step, every, last)
+    return every > 0 and (step % every == 0) or step == last
+end
+
+--- Trains to the last step. Returns "done", "interrupted" or "diverged"; nil and a message if a file could not be written.
+---@return string? outcome, string? message
+function Trainer:run()
+    local config = self.config
+    local steps, batch = config.train.steps, config.train.batch
+    local bar = progress.new { total = steps, start = self.step, every_seconds = 15 }
+    local logged, logged_at, shown_d, shown_g = self.step, system.now(), 0, 0
+    system.catch_interrupts(true)
+    local resume_guard <close> = setmetatable({}, { __close = function() system.catch_interrupts(false) end })
+    local outcome = "done"
+    while self.step < steps do
+        self:iterate()
+        local stop = system.interrupted()
+        if is_due(self.step, config.log.every, steps) or stop then
+            local row, bad = self:measure(self.step - logged)
+            local now = system.now()
+            row["images_per_second"] = (self.step - logged) * batch / (now - logged_at)
+            logged, logged_at, shown_d, shown_g = self.step, now, row["loss/d"], row["loss/g"]
+            local ok, message = self.log:row(self.step, row)
+            if not ok then return nil, message end
+            if bad then
+                bar:finish()
+                return "diverged", ("step %d: %s is not finite; the run stops, the last good checkpoint stays. Try a lower optimizer.lr_d or lr_g, or spectral norm on both networks"):format(self.step, bad)
+            end
+        end
+        if bar:due() or self.step == steps then
+            local speed = (self.step - bar.first) * batch / (system.now() - bar.started)
+            bar:show(self.step, ("loss d %.3f g %.3f  %.1f images/s"):format(shown_d, shown_g, speed), self.step == steps)
+        end
+        if is_due(self.step, config.sample.every, steps) or stop then
+            local ok, message = self:draw()
+            if not ok then return nil, message end
+        end
+        if is_due(self.step, config.checkpoint.every, steps) or stop then
+            local _, bad = self:measure(math.max(1, self.step - logged))
+            if not bad then
+                local ok, message = self:save()
+                if not ok then return nil, message end
+            end
+        end
+        if stop then
+            outcome = "interrupted"
+            break
+        end
+    end
+    bar:finish()
+    return outcome
+end
+
+return Trainer
