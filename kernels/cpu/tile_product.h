@@ -1,0 +1,95 @@
+/*
+ * tile_product.h - the small matrix product inside fused kernels: C[m][n] (+)= sum_k A[m][k] B[k][n] on operands that
+ * sit in the caches. Lanes run over n, a block of rows x vectors of C stays in registers over the whole depth.
+ *
+ * A is read by single elements at any row and depth stride (so A may be stored either way round); rows of B and C are
+ * whole vectors: the caller pads them. The order of the sum over k is the same for every m, n and block shape.
+ */
+#ifndef SAG_CPU_TILE_PRODUCT_H
+#define SAG_CPU_TILE_PRODUCT_H
+
+#include "kernels/cpu/cpu.h"
+
+/* Accumulators + one row of B + one broadcast fill the 32 or 16 vector registers. */
+#if CPU_LANES == 16
+#define TILE_ROWS 6
+#define TILE_VECS 4
+#elif CPU_LANES == 8
+#define TILE_ROWS 6
+#define TILE_VECS 2
+#else
+#define TILE_ROWS 4
+#define TILE_VECS 2
+#endif
+
+typedef struct tile_operands {
+    const float *a, *b;
+    float *c;
+    int64_t a_row, a_depth, b_row, c_row; /* strides in floats */
+    int64_t depth;
+    bool accumulate;
+} tile_operands;
+
+__attribute__((always_inline)) static inline void tile_block(const int rows, const int vecs, const tile_operands *t,
+                                                             int64_t row, int64_t column)
+{
+    const float *a = t->a + row * t->a_row, *b = t->b + column;
+    float *c = t->c + row * t->c_row + column;
+    const int64_t a_row = t->a_row, a_depth = t->a_depth, b_row = t->b_row, depth = t->depth;
+    cpu_vec sum[TILE_ROWS][TILE_VECS];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++)
+            sum[r][v] = t->accumulate ? cpu_load(c + r * t->c_row + v * CPU_LANES) : (cpu_vec){0};
+    for (int64_t k = 0; k < depth; k++) {
+        cpu_vec line[TILE_VECS];
+        for (int v = 0; v < vecs; v++) line[v] = cpu_load(b + v * CPU_LANES);
+        for (int r = 0; r < rows; r++) {
+            const cpu_vec x = cpu_splat(a[r * a_row]);
+            for (int v = 0; v < vecs; v++) sum[r][v] += x * line[v];
+        }
+        a += a_depth;
+        b += b_row;
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) cpu_store(c + r * t->c_row + v * CPU_LANES, sum[r][v]);
+}
+
+__attribute__((always_inline)) static inline void tile_panel(const int vecs, const tile_operands *t, int64_t m,
+                                                             int64_t column)
+{
+    int64_t row = 0;
+    for (; row + TILE_ROWS <= m; row += TILE_ROWS) tile_block(TILE_ROWS, vecs, t, row, column);
+    switch (m - row) {
+#if TILE_ROWS > 4
+    case 5: tile_block(5, vecs, t, row, column); break;
+    case 4: tile_block(4, vecs, t, row, column); break;
+#endif
+    case 3: tile_block(3, vecs, t, row, column); break;
+    case 2: tile_block(2, vecs, t, row, column); break;
+    case 1: tile_block(1, vecs, t, row, column); break;
+    default: break;
+    }
+}
+
+/* m rows, `vectors` * CPU_LANES columns. A panel of B stays in L1 while all rows pass over it. */
+static void tile_product(const tile_operands *t, int64_t m, int64_t vectors)
+{
+    int64_t v = 0;
+    for (; v + TILE_VECS <= vectors; v += TILE_VECS) tile_panel(TILE_VECS, t, m, v * CPU_LANES);
+    switch (vectors - v) {
+#if TILE_VECS > 2
+    case 3: tile_panel(3, t, m, v * CPU_LANES); break;
+    case 2: tile_panel(2, t, m, v * CPU_LANES); break;
+#endif
+    case 1: tile_panel(1, t, m, v * CPU_LANES); break;
+    default: break;
+    }
+}
+
+/* n rounded up to whole vectors. */
+static inline int64_t tile_padded(int64_t n)
+{
+    return cpu_ceil_div(n, CPU_LANES) * CPU_LANES;
+}
+
+#endif

@@ -1,0 +1,358 @@
+/* test_attention.c - fused attention against the dense computation in double: values, gradients, extremes, memory. */
+#include "testing.h"
+
+typedef struct dense {
+    int64_t b, nq, nk, d, e;
+    double scale;
+    double *p, *o, *dq, *dk, *dv; /* p {b,nq,nk} */
+} dense;
+
+static double *zeros(int64_t n)
+{
+    double *x = calloc((size_t)n, sizeof *x);
+    assert_non_null(x);
+    return x;
+}
+
+static double dot(const float *x, const float *y, int64_t n)
+{
+    double s = 0;
+    for (int64_t i = 0; i < n; i++) s += (double)x[i] * (double)y[i];
+    return s;
+}
+
+/* The map, the output and, given r = do, the three gradients, from the definitions. */
+static dense dense_attention(sag_tensor *const *in, double scale, const float *r)
+{
+    const sag_shape qs = sag_tensor_shape(in[0]), ks = sag_tensor_shape(in[1]), vs = sag_tensor_shape(in[2]);
+    dense t = {.b = qs.dim[0], .nq = qs.dim[1], .nk = ks.dim[1], .d = qs.dim[2], .e = vs.dim[2], .scale = scale};
+    const float *q = f32(in[0]), *k = f32(in[1]), *v = f32(in[2]);
+    t.p = zeros(t.b * t.nq * t.nk);
+    t.o = zeros(t.b * t.nq * t.e);
+    t.dq = zeros(t.b * t.nq * t.d);
+    t.dk = zeros(t.b * t.nk * t.d);
+    t.dv = zeros(t.b * t.nk * t.e);
+    double *dp = zeros(t.nk);
+    for (int64_t row = 0; row < t.b * t.nq; row++) {
+        const int64_t image = row / t.nq;
+        const float *kb = k + image * t.nk * t.d, *vb = v + image * t.nk * t.e, *dout = r ? r + row * t.e : NULL;
+        double *p = t.p + row * t.nk, top = -INFINITY, sum = 0, mean = 0;
+        for (int64_t j = 0; j < t.nk; j++) {
+            p[j] = scale * dot(q + row * t.d, kb + j * t.d, t.d);
+            top = fmax(top, p[j]);
+        }
+        for (int64_t j = 0; j < t.nk; j++) sum += p[j] = exp(p[j] - top);
+        for (int64_t j = 0; j < t.nk; j++) {
+            p[j] /= sum;
+            for (int64_t c = 0; c < t.e; c++) t.o[row * t.e + c] += p[j] * (double)vb[j * t.e + c];
+        }
+        if (!dout) continue;
+        for (int64_t j = 0; j < t.nk; j++) {
+            dp[j] = dot(dout, vb + j * t.e, t.e);
+            mean += p[j] * dp[j];
+        }
+        for (int64_t j = 0; j < t.nk; j++) {
+            const double ds = scale * p[j] * (dp[j] - mean);
+            for (int64_t c = 0; c < t.e; c++) t.dv[(image * t.nk + j) * t.e + c] += p[j] * (double)dout[c];
+            for (int64_t c = 0; c < t.d; c++) {
+                t.dq[row * t.d + c] += ds * (double)kb[j * t.d + c];
+                t.dk[(image * t.nk + j) * t.d + c] += ds * (double)q[row * t.d + c];
+            }
+        }
+    }
+    free(dp);
+    return t;
+}
+
+static void dense_free(dense *t)
+{
+    free(t->p);
+    free(t->o);
+    free(t->dq);
+    free(t->dk);
+    free(t->dv);
+}
+
+static void make_inputs(sag_tensor **in, int64_t b, int64_t nq, int64_t nk, int64_t d, int64_t e, float range)
+{
+    in[0] = make_tensor_between(sag_shape3(b, nq, d), 1, -range, range);
+    in[1] = make_tensor_between(sag_shape3(b, nk, d), 2, -range, range);
+    in[2] = make_tensor(sag_shape3(b, nk, e), 3);
+}
+
+static void release_all(sag_tensor **in, int n)
+{
+    for (int i = 0; i < n; i++) sag_tensor_release(in[i]);
+}
+
+/* Forward and all gradients against the dense computation. */
+static void compare(int64_t b, int64_t nq, int64_t nk, int64_t d, int64_t e, double scale, float range, double tolerance)
+{
+    sag_tensor *in[3];
+    make_inputs(in, b, nq, nk, d, e, range);
+    for (int i = 0; i < 3; i++) assert_ok(sag_tensor_require_grad(in[i]));
+    sag_tensor *o = apply(SAG_OP_attention, in, &scale), *r = make_tensor(sag_shape3(b, nq, e), 4);
+    dense t = dense_attention(in, scale, f32(r));
+    assert_close(f32(o), t.o, b * nq * e, tolerance);
+    assert_ok(sag_tape_backward_from(o, r));
+    assert_close(f32(sag_tensor_grad(in[2])), t.dv, b * nk * e, tolerance);
+    if (nk > 1) { /* with one key dq and dk are 0 up to rounding */
+        assert_close(f32(sag_tensor_grad(in[0])), t.dq, b * nq * d, 5 * tolerance);
+        assert_close(f32(sag_tensor_grad(in[1])), t.dk, b * nk * d, 5 * tolerance);
+    }
+    dense_free(&t);
+    sag_tensor_release(o);
+    sag_tensor_release(r);
+    release_all(in, 3);
+}
+
+static void test_matches_dense(void **state)
+{
+    (void)state;
+    compare(2, 64, 64, 4, 32, 1, 1, 2e-6);
+    compare(1, 100, 100, 8, 64, 1, 1, 2e-6);   /* sizes that fill no tile */
+    compare(3, 49, 129, 5, 7, 0.7, 1, 2e-6);   /* odd everything, one key beyond a tile */
+    compare(1, 131, 33, 1, 1, 2, 2, 2e-6);     /* depth 1 */
+    compare(2, 256, 64, 16, 48, 1, 1, 2e-6);   /* the pooled form: nk = nq / 4 */
+    compare(1, 300, 700, 17, 130, 0.25, 1, 3e-6);
+    compare(1, 1, 1, 3, 5, 1, 1, 2e-6);
+    compare(2, 5, 1, 3, 20, 1, 1, 2e-6);       /* a single key: o = v */
+    compare(40, 16, 16, 4, 8, 1, 1, 2e-6);     /* many images: one chunk each */
+    compare(1, 50, 1100, 128, 9, 0.1f, 1, 3e-6); /* several chunks of several tiles */
+}
+
+static void test_gradients(void **state)
+{
+    (void)state;
+    sag_tensor *in[3];
+    make_inputs(in, 2, 21, 13, 3, 5, 1);
+    const double scale = 0.9;
+    check_gradients(SAG_OP_attention, in, &scale, 7, 1e-2, 2e-3);
+    release_all(in, 3);
+}
+
+/* A frozen operand gets no gradient, and the others keep theirs. */
+static void test_partial_gradients(void **state)
+{
+    (void)state;
+    const double scale = 1;
+    for (unsigned mask = 1; mask < 8; mask++) {
+        sag_tensor *in[3];
+        make_inputs(in, 1, 70, 150, 4, 6, 1);
+        for (int i = 0; i < 3; i++)
+            if (mask >> i & 1u) assert_ok(sag_tensor_require_grad(in[i]));
+        sag_tensor *o = apply(SAG_OP_attention, in, &scale), *r = make_tensor(sag_tensor_shape(o), 4);
+        dense t = dense_attention(in, scale, f32(r));
+        assert_ok(sag_tape_backward_from(o, r));
+        const double *want[3] = {t.dq, t.dk, t.dv};
+        for (int i = 0; i < 3; i++)
+            if (mask >> i & 1u) assert_close(f32(sag_tensor_grad(in[i])), want[i], sag_tensor_numel(in[i]), 1e-5);
+        dense_free(&t);
+        sag_tensor_release(o);
+        sag_tensor_release(r);
+        release_all(in, 3);
+    }
+}
+
+/* Logits of +-1e4: rows are one-hot, nothing overflows, and exact ties share. */
+static void test_extreme_logits(void **state)
+{
+    (void)state;
+    const int64_t n = 260;
+    sag_tensor *in[3];
+    in[0] = make_tensor_between(sag_shape3(1, n, 2), 1, -1, 1);
+    in[1] = make_tensor_between(sag_shape3(1, n, 2), 2, -1, 1);
+    in[2] = make_tensor(sag_shape3(1, n, 8), 3);
+    float *q = sag_tensor_data(in[0]), *k = sag_tensor_data(in[1]);
+    for (int64_t i = 0; i < n; i++) { /* s_ij = 64 q_i k_j, whole numbers up to about 1e4 */
+        q[2 * i] = (float)((i * 7) % 41 - 20);
+        k[2 * i] = (float)((i * 5) % 17 - 8);
+        q[2 * i + 1] = k[2 * i + 1] = 0;
+    }
+    const double scale = 64;
+    for (int i = 0; i < 3; i++) assert_ok(sag_tensor_require_grad(in[i]));
+    sag_tensor *o = apply(SAG_OP_attention, in, &scale), *r = make_tensor(sag_tensor_shape(o), 4);
+    dense t = dense_attention(in, scale, f32(r));
+    assert_close(f32(o), t.o, n * 8, 2e-6);
+    assert_ok(sag_tape_backward_from(o, r));
+    /* lse holds log(ties) beside 1e4: an f32 of that size has an error of 5e-4 */
+    assert_close(f32(sag_tensor_grad(in[2])), t.dv, n * 8, 1e-3);
+    for (int i = 0; i < 2; i++) {
+        const float *g = f32(sag_tensor_grad(in[i]));
+        for (int64_t j = 0; j < n * 2; j++) assert_true(isfinite(g[j]));
+    }
+    dense_free(&t);
+    sag_tensor_release(o);
+    sag_tensor_release(r);
+    release_all(in, 3);
+}
+
+static void test_nan_spreads(void **state)
+{
+    (void)state;
+    sag_tensor *in[3];
+    make_inputs(in, 1, 40, 150, 4, 8, 1);
+    ((float *)sag_tensor_data(in[0]))[4 * 3] = NAN;
+    const double scale = 1;
+    sag_tensor *o = apply(SAG_OP_attention, in, &scale);
+    for (int64_t i = 0; i < 40 * 8; i++) assert_true((isnan(f32(o)[i]) != 0) == (i / 8 == 3));
+    sag_tensor_release(o);
+    ((float *)sag_tensor_data(in[0]))[4 * 3] = 1;
+    ((float *)sag_tensor_data(in[1]))[4 * 140] = NAN;
+    o = apply(SAG_OP_attention, in, &scale);
+    for (int64_t i = 0; i < 40 * 8; i++) assert_true(isnan(f32(o)[i]));
+    sag_tensor_release(o);
+    release_all(in, 3);
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    const double scale = 1;
+    const int64_t sizes[][5] = {{2, 300, 300, 4, 32}, {1, 257, 1029, 9, 21}, {35, 60, 15, 3, 8}};
+    for (int i = 0; i < 3; i++) {
+        sag_tensor *in[3];
+        make_inputs(in, sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3], sizes[i][4], 1);
+        check_threads(SAG_OP_attention, in, &scale, 7);
+        release_all(in, 3);
+    }
+}
+
+static int64_t peak_of(int64_t n)
+{
+    sag_context *ctx = testing_context();
+    sag_tensor *in[3];
+    make_inputs(in, 1, n, n, 4, 32, 1);
+    for (int i = 0; i < 3; i++) assert_ok(sag_tensor_require_grad(in[i]));
+    const double scale = 1;
+    sag_context_reset_peak(ctx);
+    sag_tensor *o = apply(SAG_OP_attention, in, &scale), *r = make_tensor(sag_tensor_shape(o), 4);
+    assert_ok(sag_tape_backward_from(o, r));
+    sag_memory_stats stats;
+    sag_context_memory(ctx, &stats);
+    sag_tensor_release(o);
+    sag_tensor_release(r);
+    release_all(in, 3);
+    return stats.bytes_peak;
+}
+
+/* The map of 4096 positions alone would be 67 MB. */
+static void test_memory_is_linear(void **state)
+{
+    (void)state;
+    const int64_t small = peak_of(1024), large = peak_of(4096);
+    assert_true(large < 4096 * 4096 * 4 / 8);
+    if (large > 5 * small) fail_msg("peak grew from %lld to %lld", (long long)small, (long long)large);
+}
+
+static void test_map(void **state)
+{
+    (void)state;
+    sag_tensor *in[3];
+    make_inputs(in, 2, 77, 130, 6, 4, 2);
+    const double scale = 0.5;
+    dense t = dense_attention(in, scale, NULL);
+    const int32_t rows[] = {0, 76, 13, 13};
+    sag_tensor *queries = make_i32(4, rows), *mapped[3] = {in[0], in[1], queries};
+    sag_tensor *p = apply(SAG_OP_attention_map, mapped, &scale);
+    assert_true(sag_shape_equal(sag_tensor_shape(p), sag_shape3(2, 4, 130)));
+    for (int64_t b = 0; b < 2; b++)
+        for (int64_t m = 0; m < 4; m++)
+            assert_close(f32(p) + (b * 4 + m) * 130, t.p + (b * 77 + rows[m]) * 130, 130, 2e-6);
+    sag_tensor_release(p);
+    sag_tensor *out[SAG_MAX_OUT];
+    for (int k = 0; k < 2; k++) {
+        const int32_t bad[] = {3, k ? 77 : -1};
+        sag_tensor *wrong = make_i32(2, bad);
+        mapped[2] = wrong;
+        assert_fails(sag_op_apply(testing_context(), SAG_OP_attention_map, mapped, &scale, out), SAG_ERR_ARG, "index");
+        sag_tensor_release(wrong);
+    }
+    dense_free(&t);
+    sag_tensor_release(queries);
+    release_all(in, 3);
+}
+
+/* Entropy and distance from the dense map, cells as squares: a key of a grid half as fine covers 2 x 2 query cells. */
+static void compare_stats(int64_t height, int64_t width, int64_t key_height, int64_t key_width, float range)
+{
+    sag_tensor *in[3];
+    const int64_t nq = height * width, nk = key_height * key_width, batch = 3;
+    make_inputs(in, batch, nq, nk, 5, 1, range);
+    dense t = dense_attention(in, 1, NULL);
+    double want[2] = {0, 0};
+    const double cell = (double)width / (double)key_width;
+    for (int64_t row = 0; row < batch * nq; row++) {
+        const double x = (double)(row % nq % width) + 0.5, y = (double)(row % nq / width) + 0.5;
+        for (int64_t j = 0; j < nk; j++) {
+            const double p = t.p[row * nk + j];
+            const double kx = ((double)(j % key_width) + 0.5) * cell, ky = ((double)(j / key_width) + 0.5) * cell;
+            if (p > 0) want[0] -= p * log(p) / (double)(batch * nq);
+            want[1] += p * hypot(kx - x, ky - y) / (double)(batch * nq);
+        }
+    }
+    const double attr[2] = {(double)width, 1};
+    sag_tensor *s = apply(SAG_OP_attention_stats, in, attr);
+    if (fabs((double)f32(s)[0] - want[0]) > 1e-5 * fmax(1, want[0]))
+        fail_msg("entropy %.8g, want %.8g", (double)f32(s)[0], want[0]);
+    if (fabs((double)f32(s)[1] - want[1]) > 1e-5 * want[1])
+        fail_msg("distance %.8g, want %.8g", (double)f32(s)[1], want[1]);
+    sag_tensor_release(s);
+    check_threads(SAG_OP_attention_stats, in, attr, 0);
+    dense_free(&t);
+    release_all(in, 3);
+}
+
+static void test_stats(void **state)
+{
+    (void)state;
+    compare_stats(12, 16, 12, 16, 1);
+    compare_stats(12, 16, 6, 8, 2);
+    compare_stats(9, 15, 3, 5, 1);
+    compare_stats(16, 16, 16, 16, 30); /* nearly one-hot rows */
+}
+
+static void test_bad_shapes(void **state)
+{
+    (void)state;
+    sag_context *ctx = testing_context();
+    sag_tensor *in[3], *out[SAG_MAX_OUT];
+    make_inputs(in, 2, 6, 4, 3, 5, 1);
+    const double scale = 1, width[2] = {4, 1};
+    sag_tensor *flat = make_tensor(sag_shape2(6, 3), 1), *deep = make_tensor(sag_shape3(2, 4, 2), 1);
+    sag_tensor *batch = make_tensor(sag_shape3(1, 4, 3), 1), *short_v = make_tensor(sag_shape3(2, 3, 5), 1);
+    sag_tensor *pair[3] = {flat, in[1], in[2]};
+    assert_fails(sag_op_apply(ctx, SAG_OP_attention, pair, &scale, out), SAG_ERR_SHAPE, "{B,Nq,D}");
+    pair[0] = in[0];
+    pair[1] = deep;
+    assert_fails(sag_op_apply(ctx, SAG_OP_attention, pair, &scale, out), SAG_ERR_SHAPE, "depth");
+    pair[1] = batch;
+    assert_fails(sag_op_apply(ctx, SAG_OP_attention, pair, &scale, out), SAG_ERR_SHAPE, "batch");
+    pair[1] = in[1];
+    pair[2] = short_v;
+    assert_fails(sag_op_apply(ctx, SAG_OP_attention, pair, &scale, out), SAG_ERR_SHAPE, "v must be");
+    pair[2] = in[2];
+    assert_fails(sag_op_apply(ctx, SAG_OP_attention_map, pair, &scale, out), SAG_ERR_DTYPE, "i32");
+    assert_fails(sag_op_apply(ctx, SAG_OP_attention_stats, pair, width, out), SAG_ERR_ARG, "width");
+    const double fits[2] = {3, 1}; /* 2 x 3 queries, 4 keys: no grid of that shape */
+    assert_fails(sag_op_apply(ctx, SAG_OP_attention_stats, pair, fits, out), SAG_ERR_SHAPE, "grid");
+    const int32_t whole[] = {1};
+    sag_tensor *i32 = make_i32(1, whole);
+    pair[0] = i32;
+    assert_fails(sag_op_apply(ctx, SAG_OP_attention, pair, &scale, out), SAG_ERR_DTYPE, "f32");
+    sag_tensor *rest[] = {flat, deep, batch, short_v, i32};
+    release_all(rest, 5);
+    release_all(in, 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_matches_dense),   cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_partial_gradients), cmocka_unit_test(test_extreme_logits),
+        cmocka_unit_test(test_nan_spreads),     cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_memory_is_linear), cmocka_unit_test(test_map),
+        cmocka_unit_test(test_stats),           cmocka_unit_test(test_bad_shapes),
+    };
+    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+}
