@@ -1,0 +1,193 @@
+/*
+ * main.c - the program sagan-lua: a Lua 5.4 with the engine linked in. It finds the scripts, preloads sagan.core and hands
+ * its arguments to scripts/sagan/cli.lua, which decides what to do. What only C can do for that is in the preloaded module
+ * sagan.program: running Lua so that Ctrl-C stops it, and the prompt (prompt.c).
+ */
+#include <errno.h>
+#include <lualib.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bindings/program.h"
+
+/* -------------------------------------------------------------------------------------------- interrupts */
+
+static lua_State *running; /* whom Ctrl-C stops; set only while a signal handler of ours is installed */
+static volatile sig_atomic_t interrupted;
+
+static void stop_hook(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    lua_sethook(L, NULL, 0, 0);
+    luaL_error(L, "interrupted");
+}
+
+/* The first Ctrl-C stops the Lua code as soon as the kernel at work returns; the second kills the program. */
+static void on_interrupt(int sig)
+{
+    signal(sig, SIG_DFL);
+    interrupted = 1;
+    lua_sethook(running, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+static void on_interrupt_at_prompt(int sig)
+{
+    (void)sig;
+    interrupted = 1;
+}
+
+static void handle(void (*handler)(int))
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handler; /* no SA_RESTART: a read must return */
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
+
+void program_prompt_signals(bool on)
+{
+    interrupted = 0;
+    handle(on ? on_interrupt_at_prompt : SIG_DFL);
+}
+
+bool program_take_interrupt(void)
+{
+    bool was = interrupted != 0;
+    interrupted = 0;
+    return was;
+}
+
+/* call(handler, f, ...) -> true, results | false, what handler made of the error. Ctrl-C raises "interrupted" in f. */
+static int l_call(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    luaL_checkany(L, 2);
+    interrupted = 0;
+    running = L;
+    handle(on_interrupt);
+    int status = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 1);
+    handle(SIG_DFL);
+    lua_sethook(L, NULL, 0, 0);
+    lua_pushboolean(L, status == LUA_OK);
+    lua_replace(L, 1);
+    return lua_gettop(L);
+}
+
+/* interrupted() -> whether Ctrl-C was what ended the last call */
+static int l_interrupted(lua_State *L)
+{
+    lua_pushboolean(L, program_take_interrupt());
+    return 1;
+}
+
+/* ----------------------------------------------------------------------------------------------- scripts */
+
+static bool has_scripts(const char *folder)
+{
+    char path[4096];
+    int n = snprintf(path, sizeof path, "%s/sagan/init.lua", folder);
+    return n > 0 && (size_t)n < sizeof path && access(path, R_OK) == 0;
+}
+
+/*
+ * Where sagan/init.lua is: beside a build in its source tree, installed beside the program, or where this was built from.
+ * false: nowhere.
+ */
+static bool find_scripts(char *folder, size_t size)
+{
+    char exe[4096];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    exe[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(exe, '/');
+    if (slash) {
+        static const char *const beside[] = {"../scripts", "../share/lua/5.4"};
+        *slash = '\0';
+        for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+            char joined[4200];
+            snprintf(joined, sizeof joined, "%s/%s", exe, beside[i]);
+            if (!has_scripts(joined)) continue;
+            char *real = realpath(joined, NULL);
+            if (!real) continue;
+            snprintf(folder, size, "%s", real);
+            free(real);
+            return true;
+        }
+    }
+    snprintf(folder, size, "%s/scripts", SAGAN_SOURCE_DIR);
+    return has_scripts(folder);
+}
+
+static int open_program(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"call", l_call}, {"interrupted", l_interrupted}, {NULL, NULL}};
+    luaL_newlib(L, functions);
+    lua_getfield(L, LUA_REGISTRYINDEX, "sagan.scripts");
+    lua_setfield(L, -2, "scripts");
+    program_add_prompt(L);
+    return 1;
+}
+
+static void preload(lua_State *L, const char *name, lua_CFunction open)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushcfunction(L, open);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 1);
+}
+
+/* Everything that may raise; arguments: argc, argv. Returns the exit status. */
+static int protected_main(lua_State *L)
+{
+    int argc = (int)lua_tointeger(L, 1);
+    char **argv = lua_touserdata(L, 2);
+    luaL_checkversion(L);
+    luaL_openlibs(L);
+
+    char scripts[4096];
+    if (!find_scripts(scripts, sizeof scripts))
+        return luaL_error(L, "the scripts are missing: no sagan/init.lua in ../scripts or ../share/lua/5.4 beside the program, "
+                             "nor in %s", scripts);
+    lua_pushstring(L, scripts);
+    lua_setfield(L, LUA_REGISTRYINDEX, "sagan.scripts");
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "path");
+    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", scripts, scripts, lua_tostring(L, -1));
+    lua_setfield(L, -3, "path");
+    preload(L, "sagan.core", luaopen_sagan_core);
+    preload(L, "sagan.program", open_program);
+
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "sagan.cli");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "main");
+    lua_createtable(L, argc, 0);
+    for (int i = 0; i < argc; i++) {
+        lua_pushstring(L, argv[i]);
+        lua_rawseti(L, -2, i);
+    }
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    lua_State *L = luaL_newstate();
+    if (!L) {
+        fputs("sagan-lua: not enough memory\n", stderr);
+        return 1;
+    }
+    lua_pushcfunction(L, protected_main);
+    lua_pushinteger(L, argc);
+    lua_pushlightuserdata(L, argv);
+    int code = 1;
+    if (lua_pcall(L, 2, 1, 0) == LUA_OK)
+        code = lua_isinteger(L, -1) ? (int)lua_tointeger(L, -1) : 0;
+    else
+        fprintf(stderr, "sagan-lua: %s\n", luaL_tolstring(L, -1, NULL));
+    lua_close(L);
+    return code;
+}

@@ -1,0 +1,46 @@
+--- require "sagan": the engine and its Lua library as one table.
+--
+--     local sagan = require "sagan"
+--     local x = sagan.tensor{{1, 2}, {3, 4}}
+--     local G = sagan.models.generator(config)
+--
+-- Everything of sagan.core is here; the modules under scripts/sagan are loaded when they are first named.
+local core = require "sagan.core"
+
+local sagan = {}
+for name, value in pairs(core) do sagan[name] = value end
+
+--- Every name that a module or folder of modules below `prefix` could be asked for by, for the hint.
+local function names_below(prefix, known)
+    local names = {}
+    for name in pairs(known) do names[#names + 1] = name end
+    local init = package.searchpath("sagan.init", package.path)
+    local folder = init and init:gsub("init%.lua$", "") .. prefix:gsub("^sagan%.?", ""):gsub("%.", "/")
+    for _, file in ipairs(folder and core.system and core.system.list(folder) or {}) do
+        names[#names + 1] = (file:gsub("%.lua$", ""))
+    end
+    return names
+end
+
+--- A table that requires prefix.<name> when the field is first read.
+local function lazy(table, prefix)
+    return setmetatable(table, {
+        __index = function(self, name)
+            if type(name) ~= "string" then return nil end
+            local full = prefix .. "." .. name
+            local value
+            if package.loaded[full] or package.preload[full] or package.searchpath(full, package.path) then
+                value = require(full)
+            elseif name == "models" or name == "recipes" or name == "commands" then
+                value = lazy({}, full) -- a folder without a module of its own
+            else
+                local near = require "sagan.nearest"(name, names_below(prefix, self))
+                error(("%s has no '%s'%s"):format(prefix, name, near and (" (did you mean '%s'?)"):format(near) or ""), 2)
+            end
+            rawset(self, name, value)
+            return value
+        end,
+    })
+end
+
+return lazy(sagan, "sagan")
