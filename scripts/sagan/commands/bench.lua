@@ -1,0 +1,211 @@
+--- sagan-lua bench - how fast a training step is on this machine, and how much memory it takes.
+local core = require "sagan.core"
+local system = core.system
+local json = require "sagan.json"
+local experiment = require "sagan.experiment"
+
+local HELP = [[
+sagan-lua bench [options]
+
+Times whole training steps (one D step, one G step, hinge, Adam) on random pictures, after warm-up, and prints the median.
+
+  --res N --width N --batch N --attention SIZE|none   one case instead of the standard three
+  --steps N       timed steps a case (default 5)
+  --threads N     (default: all cores)
+  --profile       also time by kernel
+  --memory        peak memory of one attention step at N = 1024, 4096 and 16384 positions
+  --json FILE     write the figures there as well; - for standard output alone
+  -h, --help
+
+Standard cases: res 32 width 64 batch 64 attention 16; res 64 width 32 batch 16 attention 32; res 128 width 16 batch 8
+attention 32.
+
+Examples
+  sagan-lua bench
+  sagan-lua bench --res 64 --width 32 --batch 16 --attention none --steps 20 --json bench.json]]
+
+local STANDARD = {
+    { res = 32, width = 64, batch = 64, attention = 16 },
+    { res = 64, width = 32, batch = 16, attention = 32 },
+    { res = 128, width = 16, batch = 8, attention = 32 },
+}
+
+local bench = {}
+
+local function fail(message)
+    io.stderr:write("sagan-lua bench: ", message, "\n")
+    return 1
+end
+
+local function parse(args)
+    local o = { steps = 5 }
+    local flags = { ["--profile"] = "profile", ["--memory"] = "memory", ["--help"] = "help", ["-h"] = "help" }
+    local values = { ["--res"] = "res", ["--width"] = "width", ["--batch"] = "batch", ["--attention"] = "attention",
+        ["--steps"] = "steps", ["--threads"] = "threads", ["--json"] = "json" }
+    local i = 1
+    while i <= #args do
+        local word, value = args[i]:match("^(%-%-[%w-]+)=(.*)$")
+        word = word or args[i]
+        if flags[word] then
+            o[flags[word]] = true
+        elseif values[word] then
+            if not value then
+                i = i + 1
+                value = args[i]
+            end
+            local key = values[word]
+            if key == "json" or (key == "attention" and value == "none") then
+                o[key] = value
+            else
+                o[key] = math.tointeger(tonumber(value))
+                if not o[key] or o[key] < 1 then return nil, ("%s needs a whole number, not '%s'"):format(word, tostring(value)) end
+            end
+        else
+            local known = {}
+            for name in pairs(flags) do known[#known + 1] = name end
+            for name in pairs(values) do known[#known + 1] = name end
+            local near = require "sagan.nearest" (args[i], known)
+            return nil, ("unknown option '%s'%s"):format(args[i], near and "; did you mean " .. near .. "?" or "")
+        end
+        i = i + 1
+    end
+    return o
+end
+
+local function median(list)
+    local sorted = table.move(list, 1, #list, 1, {})
+    table.sort(sorted)
+    local n = #sorted
+    return n % 2 == 1 and sorted[n // 2 + 1] or (sorted[n // 2] + sorted[n // 2 + 1]) / 2
+end
+
+local function config_of(case)
+    local sizes = case.attention == "none" and {} or { case.attention }
+    local configs = assert(experiment.resolve(experiment.new {
+        name = "bench", recipe = "paper", profile = "quick",
+        model = { resolution = case.res, width = case.width, attention = { generator = sizes, discriminator = sizes } },
+        train = { batch = case.batch },
+    }, {}))
+    local config = configs[1]
+    config.model.classes, config.model.channels = 10, 3
+    return config
+end
+
+--- Times one case.
+---@param case {res: integer, width: integer, batch: integer, attention: integer|"none"}
+---@param steps integer
+---@param profile boolean?
+---@return table figures ms_per_step (median), images_per_s, peak_mib and the case
+function bench.run_case(case, steps, profile)
+    local config = config_of(case)
+    local data = { classes = 10, channels = 3, class_names = {}, hash = "random" }
+    local trainer = require "sagan.trainer".new(config, data)
+    local noise = core.empty { case.batch, case.res, case.res, 3 }
+    core.ops.uniform(noise, core.zeros({ 2 }, { dtype = "i32" }), 1, require "sagan.streams".bench, -1, 1)
+    local picture = core.ops.float_to_pixels(noise)
+    noise:release()
+    trainer.loader = { fill = function(_, _, images, labels)
+        images:copy_(picture)
+        labels:fill_(3)
+    end }
+    for _ = 1, 2 do trainer:iterate() end
+    core.reset_peak()
+    if profile then core.profile(true) end
+    local times = {}
+    for i = 1, steps do
+        local before = system.now()
+        trainer:iterate()
+        core.synchronize()
+        times[i] = system.now() - before
+    end
+    local rows = profile and core.profile_rows()
+    if profile then core.profile(false) end
+    local ms = median(times) * 1000
+    return {
+        res = case.res, width = case.width, batch = case.batch, attention = case.attention, steps = steps,
+        ms_per_step = ms, images_per_s = case.batch * 1000 / ms, peak_mib = core.memory().bytes_peak / 2 ^ 20,
+        times_ms = (function()
+            local list = {}
+            for i, t in ipairs(times) do list[i] = t * 1000 end
+            return list
+        end)(), profile = rows or nil,
+    }
+end
+
+--- Peak memory of one forward and backward pass of attention with N positions (batch 1, C = 64).
+---@param n integer
+---@return table figures
+function bench.attention_memory(n)
+    local d, e = 8, 64
+    local leaf = function(last)
+        local t = core.empty { 1, n, last }
+        core.ops.normal(t, core.zeros({ 2 }, { dtype = "i32" }), 1, require "sagan.streams".bench)
+        return t:requires_grad_()
+    end
+    local q, k, v = leaf(d), leaf(d), leaf(e)
+    core.reset_peak()
+    local before = core.memory().bytes_in_use
+    local started = system.now()
+    core.scope(function() core.ops.attention(q, k, v):sum():backward() end)
+    core.synchronize()
+    return { n = n, peak_mib = (core.memory().bytes_peak - before) / 2 ^ 20, map_mib = n * n * 4 / 2 ^ 20,
+        ms = (system.now() - started) * 1000 }
+end
+
+---@param args string[]
+---@return integer exit code
+function bench.main(args)
+    local o, message = parse(args)
+    if not o then return fail(message) end
+    if o.help then
+        print(HELP)
+        return 0
+    end
+    if o.threads then core.threads(o.threads) end
+    local quiet = o.json == "-"
+    local function say(...)
+        if not quiet then print(string.format(...)) end
+    end
+    local result = { machine = { device = core.device(), isa = core.isa(), threads = core.threads(), version = core.version }, cases = {} }
+    say("device %s, %s, %d threads", core.device(), core.isa(), core.threads())
+    if o.memory then
+        result.attention_memory = {}
+        say("%8s %12s %16s %10s", "N", "peak MiB", "one map MiB", "ms")
+        for _, n in ipairs { 1024, 4096, 16384 } do
+            local row = bench.attention_memory(n)
+            result.attention_memory[#result.attention_memory + 1] = row
+            say("%8d %12.1f %16.1f %10.1f", n, row.peak_mib, row.map_mib, row.ms)
+        end
+    else
+        local cases = STANDARD
+        if o.res or o.width or o.batch or o.attention then
+            cases = { { res = o.res or 64, width = o.width or 32, batch = o.batch or 16, attention = o.attention or "none" } }
+        end
+        say("%5s %6s %6s %10s %12s %12s %10s", "res", "width", "batch", "attention", "ms a step", "images/s", "peak MiB")
+        for _, case in ipairs(cases) do
+            local row = bench.run_case(case, o.steps, o.profile)
+            collectgarbage()
+            result.cases[#result.cases + 1] = row
+            say("%5d %6d %6d %10s %12.1f %12.2f %10.1f", row.res, row.width, row.batch, tostring(row.attention), row.ms_per_step,
+                row.images_per_s, row.peak_mib)
+            if row.profile then
+                table.sort(row.profile, function(a, b) return a.seconds > b.seconds end)
+                local total = 0
+                for _, r in ipairs(row.profile) do total = total + r.seconds end
+                for _, r in ipairs(row.profile) do
+                    say("      %-24s %8d calls %10.2f ms %5.1f %%", r.kernel, r.calls, r.seconds * 1000, 100 * r.seconds / total)
+                end
+            end
+        end
+    end
+    local text = json.encode(result)
+    if quiet then
+        print(text)
+    elseif o.json then
+        local ok, why = system.write_atomic(o.json, text .. "\n")
+        if not ok then return fail(why) end
+    end
+    return 0
+end
+
+return bench

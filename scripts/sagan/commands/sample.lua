@@ -1,0 +1,113 @@
+--- sagan-lua sample - draws from a checkpoint alone; needs no data set and trains nothing.
+local core = require "sagan.core"
+local run_folder = require "sagan.run_folder"
+local checkpoint = require "sagan.checkpoint"
+local pictures = require "sagan.pictures"
+
+local HELP = [[
+sagan-lua sample RUN|CHECKPOINT [options]
+
+Draws a grid of samples, one row for each class, from the newest checkpoint of a run (or from the file named).
+
+  -o FILE             where to write (default: samples.png)
+  --columns N         samples a class (default 10)
+  --rows N            classes at most (default 10)
+  --seed N            which z (default 0)
+  --truncation X      draw z from a normal cut off at +-X; smaller: cleaner and less varied (default: none)
+  --raw               the raw generator instead of its moving average
+  --attention         a sheet of attention maps instead of a grid
+  -h, --help
+
+Examples
+  sagan-lua sample runs/feat32
+  sagan-lua sample runs/feat32 --seed 7 --truncation 1.5 -o clean.png
+  sagan-lua sample runs/feat32/seed-0/checkpoints/step-00002000.safetensors --raw]]
+
+local sample = {}
+
+local function fail(...)
+    io.stderr:write("sagan-lua sample: ", string.format(...), "\n")
+    return 1
+end
+
+local function parse(args)
+    local o = { columns = 10, rows = 10, seed = 0, out = "samples.png" }
+    local values = { ["-o"] = "out", ["--out"] = "out", ["--columns"] = "columns", ["--rows"] = "rows", ["--seed"] = "seed",
+        ["--truncation"] = "truncation" }
+    local flags = { ["--raw"] = "raw", ["--attention"] = "attention", ["--help"] = "help", ["-h"] = "help" }
+    local i = 1
+    while i <= #args do
+        local word, value = args[i]:match("^(%-%-[%w-]+)=(.*)$")
+        word = word or args[i]
+        if flags[word] then
+            o[flags[word]] = true
+        elseif values[word] then
+            if not value then
+                i = i + 1
+                value = args[i]
+            end
+            local key = values[word]
+            if not value then return nil, word .. " needs a value" end
+            if key ~= "out" then
+                local number = tonumber(value)
+                if not number or (key ~= "truncation" and (math.tointeger(number) == nil or number < 0)) or
+                    ((key == "columns" or key == "rows") and number < 1) or (key == "truncation" and not (number > 0)) then
+                    return nil, ("%s: '%s' is not a number that fits"):format(word, value)
+                end
+                value = key == "truncation" and number or math.tointeger(number)
+            end
+            o[key] = value
+        elseif word:sub(1, 1) == "-" then
+            local known = {}
+            for name in pairs(values) do known[#known + 1] = name end
+            for name in pairs(flags) do known[#known + 1] = name end
+            local near = require "sagan.nearest" (word, known)
+            return nil, ("unknown option '%s'%s"):format(word, near and "; did you mean " .. near .. "?" or "")
+        elseif o.what then
+            return nil, ("one run at a time: '%s' is a second one"):format(args[i])
+        else
+            o.what = args[i]
+        end
+        i = i + 1
+    end
+    return o
+end
+
+local function checkpoint_path(what)
+    local kind = core.system.stat(what)
+    if kind and kind.type == "file" then return what end
+    local folder, message = run_folder.open(what)
+    if not folder then return nil, message end
+    local newest = folder:checkpoints()[1]
+    if not newest then return nil, folder.path .. ": no checkpoint yet" end
+    return newest.path
+end
+
+---@param args string[]
+---@return integer exit code
+function sample.main(args)
+    local o, message = parse(args)
+    if not o then return fail("%s", message) end
+    if o.help then
+        print(HELP)
+        return 0
+    end
+    if not o.what then return fail("which run? sagan-lua sample runs/feat32 (--help for more)") end
+    local path, why = checkpoint_path(o.what)
+    if not path then return fail("%s", why) end
+    local G, info = checkpoint.generator(path, { raw = o.raw })
+    if not G then return fail("%s", info) end
+    local picture
+    if o.attention then
+        if not next(G.attention) then return fail("%s has no attention", path) end
+        picture = pictures.attention_sheet(G, info.config, info.class_names, { seed = o.seed, rows = o.rows })
+    else
+        picture = pictures.class_grid(G, info.config, info.class_names, o)
+    end
+    local ok, broken = core.image.write(o.out, picture)
+    if not ok then return fail("%s", broken) end
+    print(("%s: %dx%d, %s generator at step %d, seed %d"):format(o.out, picture:size(2), picture:size(1), info.weights, info.step, o.seed))
+    return 0
+end
+
+return sample
