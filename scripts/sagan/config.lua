@@ -1,5 +1,5 @@
 --- A configuration: a nested table with a value for every field of fields.lua. Pure data and what can be done with it:
---- read and write fields by key, check, compare, write as Lua, describe.
+--- read and write fields by key, check, compare, write as Lua and read back, describe.
 
 local fields = require "sagan.fields"
 local nearest = require "sagan.nearest"
@@ -159,7 +159,7 @@ local function same(a, b)
 end
 
 ---@class sagan.Difference
----@field key string
+---@field field string  "optimizer.lr_g"
 ---@field a any
 ---@field b any
 ---@field free boolean  does not change what is learned
@@ -174,7 +174,7 @@ function config.diff(a, b, options)
     for _, f in ipairs(fields.list) do
         local x, y = config.get(a, f.key), config.get(b, f.key)
         if not same(x, y) and not (options and options.identity and f.free) then
-            out[#out + 1] = { key = f.key, a = x, b = y, free = f.free }
+            out[#out + 1] = { field = f.key, a = x, b = y, free = f.free }
         end
     end
     return out
@@ -196,7 +196,7 @@ local function group_of(key) return key:match("^(.*)%.[^.]+$") or "" end
 --- The configuration as a Lua file that runs it again.
 ---@param c sagan.Config
 ---@return string
-function config.serialise(c)
+function config.serialize(c)
     local lines = { 'return require("sagan").experiment {' }
     local open = {} -- the groups that are open
     local function indent() return ("    "):rep(#open + 1) end
@@ -224,9 +224,29 @@ function config.serialise(c)
     return table.concat(lines, "\n")
 end
 
+--- Reads what serialize wrote, running nothing but the table in it. Fields that the text lacks get their defaults.
+---@param text string
+---@param source string  where it comes from, for messages
+---@return sagan.Config? c
+---@return string? message
+function config.parse(text, source)
+    local function as_it_is(t) return t end
+    local environment = { require = function() return { experiment = as_it_is } end }
+    local chunk, syntax = load(text, "=" .. source, "t", environment)
+    if not chunk then return nil, syntax end
+    local ok, t = pcall(chunk)
+    if not ok or type(t) ~= "table" then return nil, source .. ": not a configuration of this program" end
+    local c = config.defaults()
+    local fits, message = pcall(function()
+        for _, pair in ipairs(config.flatten(t)) do config.set(c, pair.key, pair.value) end
+    end)
+    if not fits then return nil, ("%s: %s"):format(source, message) end
+    return c
+end
+
 --- All fields with their meaning, allowed values and defaults, as text.
 ---@return string
-function config.help()
+function config.describe_fields()
     local lines, group = {}, nil
     local wide = 0
     for _, f in ipairs(fields.list) do wide = math.max(wide, #f.key) end
@@ -236,7 +256,7 @@ function config.help()
         group = g
         lines[#lines + 1] = ("  %-" .. wide .. "s  %s"):format(f.key, f.doc)
         lines[#lines + 1] = ("  %s  %s; default %s"):format((" "):rep(wide), f.type.text,
-            f.default == "" and "none" or config.literal(f.default))
+            (f.default == nil or f.default == "") and "none" or config.literal(f.default))
     end
     lines[#lines + 1] = "\nShort names."
     for alias, a in pairs(fields.aliases) do

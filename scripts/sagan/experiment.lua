@@ -320,13 +320,17 @@ local function resolve(e, overrides, machine)
     return out
 end
 
---- The runs that an experiment stands for, each a complete configuration.
+--- The runs that an experiment stands for, each a complete configuration. Overrides come from a user, so what is wrong
+--- with them is returned, not raised.
 ---@param e sagan.Experiment         or a plain table of fields
 ---@param overrides? string[]        "key=value", in order
 ---@param machine? {cuda: boolean}   what profile=auto decides by; this machine if absent
----@return sagan.Config[]
+---@return sagan.Config[]? configs
+---@return string? message
 function experiment.resolve(e, overrides, machine)
-    return blame(2, resolve, e, overrides, machine)
+    local ok, result = pcall(resolve, e, overrides, machine)
+    if not ok then return nil, result end
+    return result
 end
 
 --- Combinations of choices that are known to fail or to compare badly, as sentences.

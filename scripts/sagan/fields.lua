@@ -165,7 +165,7 @@ field("question", text, "", "What the experiment asks, in one line.", "free")
 field("recipe", word, "paper", "The set of choices that everything unsaid comes from.", "free")
 field("profile", choice { "auto", "quick", "small", "paper" }, "auto",
     "Scale: quick (minutes on two cores), small (about an hour on one GPU), paper (days).", "free")
-field("profile_reason", text, "", "Why profile=auto chose what it chose; filled in.", "free")
+field("profile_reason", text, nil, "Why profile=auto chose what it chose; filled in.", "free")
 field("seed", integer(0, 2 ^ 31 - 1 | 0), 1, "Seed of all random numbers.")
 field("data", text, "auto",
     "Data set: auto, fashion-mnist, idx:PATH, cifar10:PATH, folder:PATH, pack:FILE, quadrupeds[:count].")

@@ -75,7 +75,8 @@ function SelfAttention:forward(x)
         core.set_path(self.full_path)
     end
     if self.capture then
-        self.held = { q = q:detach(), k = k:detach(), o = o:detach(), x = x:detach(), height = height, width = width,
+        self.held = { q = q:detach():keep(), k = k:detach():keep(), o = o:detach():keep(),
+            x = x:detach():keep(), height = height, width = width,
             key_height = key_height, key_width = key_width }
     end
     if self.bypass then return x end

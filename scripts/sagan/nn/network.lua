@@ -86,28 +86,28 @@ end
 --- Points every module at its parts of the two slabs.
 local function carve(root, slab, buffers)
     local plan = root.plan
-    root.slab, root.buffer_slab = slab, buffers
+    root.slab, root.buffer_slab = slab:keep(), buffers:keep() -- a network outlives the scope that builds it
     for _, _, spec, module in root:named_parameters() do
-        module[spec.name] = slab:part(spec.offset + 1, spec.shape)
+        module[spec.name] = slab:part(spec.offset + 1, spec.shape):keep()
     end
     for _, _, spec, module in root:named_buffers() do
-        module[spec.name] = buffers:part(spec.offset + 1, spec.shape)
+        module[spec.name] = buffers:part(spec.offset + 1, spec.shape):keep()
     end
     root.spectral = nil
     if #plan.layers > 0 then
         local rows = {}
         for i, l in ipairs(plan.layers) do
             rows[i] = { l.spec.offset, l.rows, l.columns, l.u, l.v }
-            l.module[l.spec.name .. "_u"] = buffers:part(l.u + 1, { l.rows })
-            l.module[l.spec.name .. "_v"] = buffers:part(plan.u + l.v + 1, { l.columns })
-            l.module[l.spec.name .. "_sigma"] = buffers:part(plan.sigma + i, { 1 })
+            l.module[l.spec.name .. "_u"] = buffers:part(l.u + 1, { l.rows }):keep()
+            l.module[l.spec.name .. "_v"] = buffers:part(plan.u + l.v + 1, { l.columns }):keep()
+            l.module[l.spec.name .. "_sigma"] = buffers:part(plan.sigma + i, { 1 }):keep()
         end
         root.spectral = {
-            weights = slab:part(1, { plan.prefix }),
-            u = buffers:part(1, { plan.u }),
-            v = buffers:part(plan.u + 1, { plan.v }),
-            sigma = buffers:part(plan.sigma + 1, { #plan.layers }),
-            layers = core.tensor(rows, { dtype = "i32", device = slab.device }),
+            weights = slab:part(1, { plan.prefix }):keep(),
+            u = buffers:part(1, { plan.u }):keep(),
+            v = buffers:part(plan.u + 1, { plan.v }):keep(),
+            sigma = buffers:part(plan.sigma + 1, { #plan.layers }):keep(),
+            layers = core.tensor(rows, { dtype = "i32", device = slab.device }):keep(),
         }
     end
 end
@@ -156,7 +156,6 @@ function Module:build(options)
         carve(self, slab, self.buffer_slab) -- views made before the slab became a leaf would not lead to its gradient
     end
     for _, m in self:modules() do m.root = self end
-    self.update_spectral, self.update_statistics = true, true
     return self
 end
 
@@ -176,6 +175,26 @@ function Pass:__close()
     core.set_path("")
 end
 
+-- a network's own step is one that records gradients for its parameters
+local function may_update(root, policy)
+    return root.training and policy ~= "never" and (policy == "every_forward" or core.is_recording() and not root.frozen)
+end
+
+--- Says when training passes store u and v and move running statistics: in every one ("every_forward"), only in those
+--- that record gradients for this network's parameters ("own_step"), or in none ("never").
+---@param when {spectral?: string, statistics?: string}
+---@return self
+function Module:set_updates(when)
+    for key, policy in pairs(when) do
+        if key ~= "spectral" and key ~= "statistics" then error("set_updates knows spectral and statistics", 2) end
+        if policy ~= "every_forward" and policy ~= "own_step" and policy ~= "never" then
+            error(("set_updates: %s = '%s' (every_forward, own_step, never)"):format(key, tostring(policy)), 2)
+        end
+        self.updates[key] = policy
+    end
+    return self
+end
+
 --- Starts a forward pass: normalises the weights and hands every layer its own. Called by Module's __call.
 ---@param caller sagan.nn.Module  power iterations are stored only if the whole network runs
 ---@return table pass  closed at the end of the pass
@@ -185,13 +204,14 @@ function Module:begin_pass(caller)
     if s then
         core.set_path(self.full_path)
         local options = self.plan.options
-        local update = self.training and caller == self and self.update_spectral
+        local update = caller == self and may_update(self, self.updates.spectral)
         pass.weights = core.ops.spectral_norm(s.weights, s.u, s.v, s.sigma, s.layers, options.iterations, options.eps,
             update, options.through)
         for _, l in ipairs(self.plan.layers) do
             l.module.normalized[l.spec.name] = pass.weights:part(l.spec.offset + 1, l.spec.shape)
         end
     end
+    self.moves_statistics = may_update(self, self.updates.statistics)
     self.running = true -- last, so that a failure above leaves the network usable
     return pass
 end
@@ -208,6 +228,7 @@ end
 function Module:freeze()
     need_root(self, "freeze")
     self.slab:freeze(true)
+    self.frozen = true
     return self
 end
 
@@ -216,6 +237,7 @@ end
 function Module:unfreeze()
     need_root(self, "unfreeze")
     self.slab:freeze(false)
+    self.frozen = false
     return self
 end
 
