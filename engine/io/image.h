@@ -44,7 +44,7 @@ sag_status sag_image_convert(const sag_image *image, int channels, sag_image *ou
 sag_status sag_image_crop(const sag_image *image, int y, int x, int height, int width, sag_image *out);
 /* The largest centred square; an odd remainder goes to the bottom or the right. */
 sag_status sag_image_crop_square(const sag_image *image, sag_image *out);
-/* Pillow's BILINEAR: a triangle filter with half-pixel centres, widened by the ratio when shrinking; columns first, rounded
+/* Pillow's BILINEAR: a triangle filter with half-pixel centres, widened by the ratio when shrinking; along rows first, rounded
  * to 8 bits between the passes, in the same fixed point, so results are equal bit for bit. */
 sag_status sag_image_resize(const sag_image *image, int height, int width, sag_image *out);
 
