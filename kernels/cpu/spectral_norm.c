@@ -1,0 +1,429 @@
+/*
+ * spectral_norm.c - divides every layer's matrix in a slab by an estimate of its largest singular value.
+ *
+ * W {rows, cols} of each layer, n(x) = x / (|x| + eps), t = 1..k from u_0:
+ *   a_t = W^T u_{t-1},  v_t = n(a_t),  b_t = W v_t,  u_t = n(b_t);   sigma = u_k . b_k;   wn = W / sigma.
+ * k = 0 takes the u and v that are there. A layer with |sigma| < TINY_SIGMA (all weights zero) is copied, keeps its u
+ * and v, and passes its gradient on.
+ *
+ * Gradient, G = dL/dwn, inverse = 1 / sigma:
+ *   u, v constants (Miyato et al. 2018, eq. 12): sigma = u^T W v, so dW = (G - <G, wn> u v^T) / sigma.
+ *   through: the steps are differentiated too (Google's SAGAN code has no stop-gradient there). With y = n(x),
+ *   r = |x|, s = r + eps the Jacobian is dy/dx = I/s - y y^T / r, symmetric: J g = g/s - y (y . g) / r. Then
+ *     h = dL/dsigma = -<G, wn> / sigma,  sigma = u_k . W v_k:
+ *       dW = G / sigma + h u_k v_k^T,   du_k = h b_k,   dv_k = h W^T u_k,   and for t = k..1:
+ *       db_t = J(b_t) du_t,   dW += db_t v_t^T,       dv_t += W^T db_t      (b_t = W v_t)
+ *       da_t = J(a_t) dv_t,   dW += u_{t-1} da_t^T,   du_{t-1} = W da_t     (a_t = W^T u_{t-1})
+ *     The two terms of dv_k share one product W^T (h u_k + db_k). u_0 is a buffer: its gradient goes nowhere. At an
+ *     exact singular pair every J kills its argument and both forms agree.
+ *
+ * Work is cut into tiles of rows that depend on the shapes only; sums of tiles are added in order. Norms are in f64.
+ */
+#include "kernels/cpu/cpu.h"
+
+#define TINY_SIGMA 1e-30f
+#define TILE_ELEMENTS 32768
+#define TILE_MIN_ROWS 32
+#define COPY_BLOCK 65536
+#define SERIAL_ELEMENTS 30000
+
+typedef struct sn_layer {
+    const float *w;
+    int64_t offset, rows, cols, u, v;
+    int64_t first_tile, n_tiles, tile_rows;
+    int64_t partial; /* n_tiles x cols floats: the tiles' shares of W^T u */
+} sn_layer;
+
+typedef struct sn_tile {
+    int32_t layer;
+    int64_t row, rows, partial;
+} sn_tile;
+
+typedef struct sn_plan {
+    const spectral_norm_args *a;
+    sn_layer *layers;
+    sn_tile *tiles;
+    int64_t *gaps; /* begin, end of what no layer covers */
+    int64_t n_tiles, n_gaps, n_partial;
+    float *partial;
+    bool threaded;
+} sn_plan;
+
+static bool inside(int64_t offset, int64_t count, int64_t n)
+{
+    return offset >= 0 && count >= 1 && offset <= n && count <= n - offset;
+}
+
+/* Checks the table of layers; layers must not share elements of w. */
+static int plan_layers(sag_kernel_env *env, const spectral_norm_args *a, sn_plan *p)
+{
+    const int64_t count = a->n_layers;
+    *p = (sn_plan){.a = a, .threaded = a->n > SERIAL_ELEMENTS};
+    p->layers = env->scratch(env, (size_t)count * sizeof *p->layers);
+    p->gaps = env->scratch(env, (size_t)(2 * count + 2) * sizeof *p->gaps);
+    int32_t *order = env->scratch(env, (size_t)count * sizeof *order);
+    if (!p->layers || !p->gaps || !order) return SAG_KERNEL_NO_MEMORY;
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t *t = a->layers + 5 * i;
+        sn_layer *l = &p->layers[i];
+        *l = (sn_layer){.w = a->w + t[0], .offset = t[0], .rows = t[1], .cols = t[2], .u = t[3], .v = t[4]};
+        if (l->rows < 1 || l->cols < 1 || l->rows > a->n || !inside(l->offset, l->rows * l->cols, a->n) ||
+            !inside(l->u, l->rows, a->n_u) || !inside(l->v, l->cols, a->n_v))
+            return SAG_KERNEL_BAD_INDEX;
+        const int64_t fit = TILE_ELEMENTS / l->cols;
+        l->tile_rows = fit > TILE_MIN_ROWS ? fit : TILE_MIN_ROWS;
+        l->n_tiles = cpu_ceil_div(l->rows, l->tile_rows);
+        l->first_tile = p->n_tiles;
+        l->partial = p->n_partial;
+        p->n_tiles += l->n_tiles;
+        p->n_partial += l->n_tiles * l->cols;
+        int64_t j = i;
+        for (; j > 0 && p->layers[order[j - 1]].offset > l->offset; j--) order[j] = order[j - 1];
+        order[j] = (int32_t)i;
+    }
+    int64_t end = 0;
+    for (int64_t i = 0; i <= count; i++) {
+        const int64_t begin = i < count ? p->layers[order[i]].offset : a->n;
+        if (begin < end) return SAG_KERNEL_BAD_INDEX;
+        if (begin > end) {
+            p->gaps[2 * p->n_gaps] = end;
+            p->gaps[2 * p->n_gaps++ + 1] = begin;
+        }
+        if (i < count) end = begin + p->layers[order[i]].rows * p->layers[order[i]].cols;
+    }
+    p->tiles = env->scratch(env, (size_t)p->n_tiles * sizeof *p->tiles);
+    p->partial = env->scratch(env, (size_t)p->n_partial * sizeof *p->partial);
+    if (!p->tiles || !p->partial) return SAG_KERNEL_NO_MEMORY;
+    for (int64_t i = 0; i < count; i++) {
+        const sn_layer *l = &p->layers[i];
+        for (int64_t k = 0; k < l->n_tiles; k++) {
+            const int64_t row = k * l->tile_rows;
+            p->tiles[l->first_tile + k] = (sn_tile){.layer = (int32_t)i, .row = row,
+                                                    .rows = cpu_min64(l->tile_rows, l->rows - row),
+                                                    .partial = l->partial + k * l->cols};
+        }
+    }
+    return SAG_KERNEL_OK;
+}
+
+/* ---------------------------------------------------------------------------------------- products */
+
+/* to[c] = sum_r u[r] w[r][c], four rows at a time so that `to` is loaded and stored once for four. */
+static void tile_transposed(float *restrict to, const float *restrict w, const float *restrict u, int64_t rows,
+                            int64_t cols)
+{
+    memset(to, 0, (size_t)cols * sizeof *to);
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4) {
+        const float *w0 = w + r * cols, *w1 = w0 + cols, *w2 = w1 + cols, *w3 = w2 + cols;
+        const float u0 = u[r], u1 = u[r + 1], u2 = u[r + 2], u3 = u[r + 3];
+#pragma omp simd
+        for (int64_t c = 0; c < cols; c++) to[c] += (u0 * w0[c] + u1 * w1[c]) + (u2 * w2[c] + u3 * w3[c]);
+    }
+    for (; r < rows; r++) {
+#pragma omp simd
+        for (int64_t c = 0; c < cols; c++) to[c] += u[r] * w[r * cols + c];
+    }
+}
+
+/* to[r] = sum_c w[r][c] v[c] */
+static void tile_rows_dot(float *restrict to, const float *restrict w, const float *restrict v, int64_t rows,
+                          int64_t cols)
+{
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4) {
+        const float *w0 = w + r * cols, *w1 = w0 + cols, *w2 = w1 + cols, *w3 = w2 + cols;
+        float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+        for (int64_t c = 0; c < cols; c++) {
+            s0 += w0[c] * v[c];
+            s1 += w1[c] * v[c];
+            s2 += w2[c] * v[c];
+            s3 += w3[c] * v[c];
+        }
+        to[r] = s0;
+        to[r + 1] = s1;
+        to[r + 2] = s2;
+        to[r + 3] = s3;
+    }
+    for (; r < rows; r++) {
+        float s = 0;
+#pragma omp simd reduction(+ : s)
+        for (int64_t c = 0; c < cols; c++) s += w[r * cols + c] * v[c];
+        to[r] = s;
+    }
+}
+
+/* All layers: to (slab like v) = W^T u. */
+static void product_transposed(sag_kernel_env *env, const sn_plan *p, float *to, const float *u)
+{
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (p->threaded)
+    for (int64_t i = 0; i < p->n_tiles; i++) {
+        const sn_tile *t = &p->tiles[i];
+        const sn_layer *l = &p->layers[t->layer];
+        tile_transposed(p->partial + t->partial, l->w + t->row * l->cols, u + l->u + t->row, t->rows, l->cols);
+    }
+#pragma omp parallel for num_threads(env->threads) schedule(static, 1) if (p->threaded)
+    for (int64_t i = 0; i < p->a->n_layers; i++) {
+        const sn_layer *l = &p->layers[i];
+        float *restrict sum = to + l->v;
+        memcpy(sum, p->partial + l->partial, (size_t)l->cols * sizeof *sum);
+        for (int64_t k = 1; k < l->n_tiles; k++) {
+            const float *part = p->partial + l->partial + k * l->cols;
+#pragma omp simd
+            for (int64_t c = 0; c < l->cols; c++) sum[c] += part[c];
+        }
+    }
+}
+
+/* All layers: to (slab like u) = W v. */
+static void product(sag_kernel_env *env, const sn_plan *p, float *to, const float *v)
+{
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (p->threaded)
+    for (int64_t i = 0; i < p->n_tiles; i++) {
+        const sn_tile *t = &p->tiles[i];
+        const sn_layer *l = &p->layers[t->layer];
+        tile_rows_dot(to + l->u + t->row, l->w + t->row * l->cols, v + l->v, t->rows, l->cols);
+    }
+}
+
+static double dot(const float *x, const float *y, int64_t n)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += (double)x[i] * (double)y[i];
+    return sum;
+}
+
+/* y = x / (|x| + eps); returns |x|. */
+static double normalise(float *y, const float *x, int64_t n, float eps)
+{
+    const double r = sqrt(dot(x, x, n));
+    const float inverse = (float)(1.0 / (r + (double)eps));
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * inverse;
+    return r;
+}
+
+/* g <- J g at y = x / (r + eps). */
+static void normalise_bwd(float *g, const float *y, int64_t n, double r, float eps)
+{
+    if (r == 0) {
+        memset(g, 0, (size_t)n * sizeof *g);
+        return;
+    }
+    const double along = dot(y, g, n) / r, inverse = 1.0 / (r + (double)eps);
+    for (int64_t i = 0; i < n; i++) g[i] = (float)((double)g[i] * inverse - (double)y[i] * along);
+}
+
+/* ----------------------------------------------------------------------------------------- forward */
+
+static float factor_of(float sigma)
+{
+    return fabsf(sigma) < TINY_SIGMA ? 1.0f : 1.0f / sigma;
+}
+
+static void copy_gaps(sag_kernel_env *env, const sn_plan *p, float *to, const float *from, bool accumulate)
+{
+    for (int64_t g = 0; g < p->n_gaps; g++) {
+        const int64_t begin = p->gaps[2 * g], end = p->gaps[2 * g + 1];
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (end - begin > COPY_BLOCK)
+        for (int64_t at = begin; at < end; at += COPY_BLOCK) {
+            const int64_t stop = cpu_min64(at + COPY_BLOCK, end);
+#pragma omp simd
+            for (int64_t i = at; i < stop; i++) to[i] = (accumulate ? to[i] : 0) + from[i];
+        }
+    }
+}
+
+static int cpu_spectral_norm_fwd(sag_kernel_env *env, const spectral_norm_args *a)
+{
+    sn_plan p;
+    const int planned = plan_layers(env, a, &p);
+    if (planned != SAG_KERNEL_OK) return planned;
+    float *u = a->u_used ? a->u_used : env->scratch(env, (size_t)a->n_u * sizeof *u);
+    float *v = a->v_used ? a->v_used : env->scratch(env, (size_t)a->n_v * sizeof *v);
+    float *b = env->scratch(env, (size_t)a->n_u * sizeof *b);
+    if (!u || !v || !b) return SAG_KERNEL_NO_MEMORY;
+    memcpy(u, a->u, (size_t)a->n_u * sizeof *u);
+    memcpy(v, a->v, (size_t)a->n_v * sizeof *v);
+    if (a->u_start) memcpy(a->u_start, a->u, (size_t)a->n_u * sizeof *u);
+    for (int step = 0; step < a->iterations; step++) {
+        product_transposed(env, &p, v, u);
+        for (int64_t i = 0; i < a->n_layers; i++)
+            normalise(v + p.layers[i].v, v + p.layers[i].v, p.layers[i].cols, a->eps);
+        product(env, &p, b, v);
+        for (int64_t i = 0; i < a->n_layers; i++)
+            normalise(u + p.layers[i].u, b + p.layers[i].u, p.layers[i].rows, a->eps);
+    }
+    if (a->iterations < 1) product(env, &p, b, v);
+    for (int64_t i = 0; i < a->n_layers; i++) {
+        const sn_layer *l = &p.layers[i];
+        const float sigma = (float)dot(u + l->u, b + l->u, l->rows);
+        a->sigma[i] = sigma;
+        if (a->sigma_used) a->sigma_used[i] = sigma;
+        if (!a->update || fabsf(sigma) < TINY_SIGMA) continue;
+        memcpy(a->u + l->u, u + l->u, (size_t)l->rows * sizeof *u);
+        memcpy(a->v + l->v, v + l->v, (size_t)l->cols * sizeof *v);
+    }
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (p.threaded)
+    for (int64_t i = 0; i < p.n_tiles; i++) {
+        const sn_layer *l = &p.layers[p.tiles[i].layer];
+        const int64_t at = p.tiles[i].row * l->cols, count = p.tiles[i].rows * l->cols;
+        const float *restrict from = l->w + at, factor = factor_of(a->sigma[p.tiles[i].layer]);
+        float *restrict to = a->wn + l->offset + at;
+#pragma omp simd
+        for (int64_t k = 0; k < count; k++) to[k] = from[k] * factor;
+    }
+    copy_gaps(env, &p, a->wn, a->w, false);
+    return SAG_KERNEL_OK;
+}
+
+/* ---------------------------------------------------------------------------------------- backward */
+
+/* Rank-one terms that are added to dwn / sigma: dw += sum_t left_t right_t^T, slabs like u and v. */
+typedef struct sn_terms {
+    float **left, **right; /* `count` slabs each */
+    int64_t count;
+} sn_terms;
+
+static void apply_terms(sag_kernel_env *env, const sn_plan *p, const sn_terms *terms)
+{
+    const spectral_norm_args *a = p->a;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (p->threaded)
+    for (int64_t i = 0; i < p->n_tiles; i++) {
+        const sn_tile *t = &p->tiles[i];
+        const sn_layer *l = &p->layers[t->layer];
+        const float factor = factor_of(a->sigma_used[t->layer]);
+        for (int64_t r = t->row; r < t->row + t->rows; r++) {
+            const float *restrict from = a->dwn + l->offset + r * l->cols, *restrict right = terms->right[0] + l->v;
+            float *restrict to = a->dw + l->offset + r * l->cols;
+            const float left = terms->left[0][l->u + r];
+            if (a->accumulate) {
+#pragma omp simd
+                for (int64_t c = 0; c < l->cols; c++) to[c] += from[c] * factor + left * right[c];
+            } else {
+#pragma omp simd
+                for (int64_t c = 0; c < l->cols; c++) to[c] = from[c] * factor + left * right[c];
+            }
+            for (int64_t k = 1; k < terms->count; k++) {
+                const float *restrict more = terms->right[k] + l->v;
+                const float x = terms->left[k][l->u + r];
+#pragma omp simd
+                for (int64_t c = 0; c < l->cols; c++) to[c] += x * more[c];
+            }
+        }
+    }
+    copy_gaps(env, p, a->dw, a->dwn, a->accumulate != 0);
+}
+
+/* h = dL/dsigma = -<dwn, wn> / sigma of each layer; 0 where the layer was copied. */
+static int sigma_gradients(sag_kernel_env *env, const sn_plan *p, double *h)
+{
+    const spectral_norm_args *a = p->a;
+    double *share = env->scratch(env, (size_t)p->n_tiles * sizeof *share);
+    if (!share) return SAG_KERNEL_NO_MEMORY;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (p->threaded)
+    for (int64_t i = 0; i < p->n_tiles; i++) {
+        const sn_tile *t = &p->tiles[i];
+        const sn_layer *l = &p->layers[t->layer];
+        double sum = 0;
+        for (int64_t r = t->row; r < t->row + t->rows; r++) {
+            const float *x = a->dwn + l->offset + r * l->cols, *y = a->wn_saved + l->offset + r * l->cols;
+            float row = 0;
+#pragma omp simd reduction(+ : row)
+            for (int64_t c = 0; c < l->cols; c++) row += x[c] * y[c];
+            sum += (double)row;
+        }
+        share[i] = sum;
+    }
+    for (int64_t i = 0; i < a->n_layers; i++) {
+        const sn_layer *l = &p->layers[i];
+        double sum = 0;
+        for (int64_t k = 0; k < l->n_tiles; k++) sum += share[l->first_tile + k];
+        h[i] = fabsf(a->sigma_used[i]) < TINY_SIGMA ? 0 : -sum / (double)a->sigma_used[i];
+    }
+    return SAG_KERNEL_OK;
+}
+
+/* Recomputes the steps, then walks them backwards; see the head of the file. */
+static int terms_through(sag_kernel_env *env, const sn_plan *p, const double *h, sn_terms *terms)
+{
+    const spectral_norm_args *a = p->a;
+    const int64_t steps = a->iterations, n_u = a->n_u, n_v = a->n_v, count = a->n_layers;
+    float *u = env->scratch(env, (size_t)((steps + 1) * n_u) * sizeof *u);
+    float *v = env->scratch(env, (size_t)((steps + 1) * n_v) * sizeof *v);
+    float *du = env->scratch(env, (size_t)((steps + 1) * n_u) * sizeof *du);
+    float *da = env->scratch(env, (size_t)((steps + 1) * n_v) * sizeof *da);
+    float *db = env->scratch(env, (size_t)n_u * sizeof *db);
+    double *norm_a = env->scratch(env, (size_t)(steps * count) * sizeof *norm_a);
+    double *norm_b = env->scratch(env, (size_t)(steps * count) * sizeof *norm_b);
+    terms->left = env->scratch(env, (size_t)(2 * steps) * sizeof *terms->left);
+    terms->right = env->scratch(env, (size_t)(2 * steps) * sizeof *terms->right);
+    if (!u || !v || !du || !da || !db || !norm_a || !norm_b || !terms->left || !terms->right)
+        return SAG_KERNEL_NO_MEMORY;
+    memcpy(u, a->u_start, (size_t)n_u * sizeof *u);
+    for (int64_t t = 1; t <= steps; t++) {
+        float *ut = u + t * n_u, *vt = v + t * n_v;
+        product_transposed(env, p, vt, ut - n_u);
+        for (int64_t i = 0; i < count; i++)
+            norm_a[(t - 1) * count + i] = normalise(vt + p->layers[i].v, vt + p->layers[i].v, p->layers[i].cols, a->eps);
+        product(env, p, db, vt);
+        for (int64_t i = 0; i < count; i++)
+            norm_b[(t - 1) * count + i] = normalise(ut + p->layers[i].u, db + p->layers[i].u, p->layers[i].rows, a->eps);
+    }
+    for (int64_t t = steps; t >= 1; t--) {
+        float *ut = u + t * n_u, *dut = du + t * n_u, *dat = da + t * n_v;
+        for (int64_t i = 0; i < count; i++) {
+            const sn_layer *l = &p->layers[i];
+            float *g = dut + l->u;
+            if (t == steps) /* db still holds b_k */
+                for (int64_t r = 0; r < l->rows; r++) g[r] = (float)(h[i] * (double)db[l->u + r]);
+            normalise_bwd(g, ut + l->u, l->rows, norm_b[(t - 1) * count + i], a->eps);
+            if (t == steps)
+                for (int64_t r = 0; r < l->rows; r++) g[r] += (float)(h[i] * (double)ut[l->u + r]);
+        }
+        product_transposed(env, p, dat, dut);
+        for (int64_t i = 0; i < count; i++)
+            normalise_bwd(dat + p->layers[i].v, v + t * n_v + p->layers[i].v, p->layers[i].cols,
+                          norm_a[(t - 1) * count + i], a->eps);
+        if (t > 1) product(env, p, dut - n_u, dat);
+        terms->left[terms->count] = dut;
+        terms->right[terms->count++] = v + t * n_v;
+        terms->left[terms->count] = ut - n_u;
+        terms->right[terms->count++] = dat;
+    }
+    return SAG_KERNEL_OK;
+}
+
+static int cpu_spectral_norm_bwd(sag_kernel_env *env, const spectral_norm_args *a)
+{
+    sn_plan p;
+    const int planned = plan_layers(env, a, &p);
+    if (planned != SAG_KERNEL_OK) return planned;
+    double *h = env->scratch(env, (size_t)a->n_layers * sizeof *h);
+    if (!h) return SAG_KERNEL_NO_MEMORY;
+    int result = sigma_gradients(env, &p, h);
+    if (result != SAG_KERNEL_OK) return result;
+    sn_terms terms = {.count = 0};
+    float *left, *right = a->v_used;
+    if (a->through && a->iterations > 0) {
+        result = terms_through(env, &p, h, &terms);
+        if (result != SAG_KERNEL_OK) return result;
+    } else {
+        left = env->scratch(env, (size_t)a->n_u * sizeof *left);
+        if (!left) return SAG_KERNEL_NO_MEMORY;
+        for (int64_t i = 0; i < a->n_layers; i++) {
+            const sn_layer *l = &p.layers[i];
+            for (int64_t r = 0; r < l->rows; r++) left[l->u + r] = (float)(h[i] * (double)a->u_used[l->u + r]);
+        }
+        terms = (sn_terms){.left = &left, .right = &right, .count = 1};
+    }
+    apply_terms(env, &p, &terms);
+    return SAG_KERNEL_OK;
+}
+
+void CPU_REGISTER(spectral_norm)(sag_kernel_table *t)
+{
+    t->spectral_norm_fwd = cpu_spectral_norm_fwd;
+    t->spectral_norm_bwd = cpu_spectral_norm_bwd;
+}
