@@ -2,6 +2,7 @@
 --- checkpoints/. Decides whether a run begins, continues or is refused; holds the lock while a process trains in it.
 local system = require("sagan.core").system
 local config_module = require "sagan.config"
+local fields = require "sagan.fields"
 local json = require "sagan.json"
 
 local run_folder = {}
@@ -12,15 +13,11 @@ local run_folder = {}
 local RunFolder = {}
 RunFolder.__index = RunFolder
 
---- Fields that may differ between a run and its continuation: they change how long and how loudly it runs, not what a step
---- computes.
-local free_fields = { "train.steps", "threads", "device", "log.", "sample.", "checkpoint.", "question", "profile_reason" }
-
-local function is_free(field)
-    for _, free in ipairs(free_fields) do
-        if field == free or (free:sub(-1) == "." and field:sub(1, #free) == free) then return true end
-    end
-    return false
+--- May this field differ between a run and its continuation? Such fields change how long and how loudly it runs, not what
+--- a step computes; the number of steps does enter the rates if they decay.
+local function is_free(field, config)
+    if field == "train.steps" and config.train.lr_decay_start > 0 then return false end
+    return fields.by_key[field] and fields.by_key[field].free
 end
 
 --- The root of all runs: the argument, else $SAGAN_RUNS, else ./runs.
@@ -83,7 +80,7 @@ function run_folder.create(config, options)
         local old, broken = self:config()
         if not old then return nil, ("%s; --fresh starts over"):format(broken) end
         for _, change in ipairs(config_module.diff(old, config)) do
-            if not is_free(change.field) then
+            if not is_free(change.field, config) then
                 return nil, ("%s holds another experiment: %s was %s, now %s; use another name=..., or --fresh to start over")
                     :format(path, change.field, tostring(change.a), tostring(change.b))
             end

@@ -38,27 +38,32 @@ local G_COLUMNS = { "loss/g", "grad/g" }
 ---@param data table the open data set
 ---@return sagan.Trainer
 function Trainer.new(config, data)
-    local t, o = config.train, config.optimizer
+    local t, o, m = config.train, config.optimizer, config.model
     local self = setmetatable({ config = config, data = data, step = 0, d_steps_done = 0 }, Trainer)
-    self.G = require "sagan.models.generator" (config.model)
-    self.D = require "sagan.models.discriminator" (config.model)
+    self.G = require "sagan.models.generator" (m)
+    self.D = require "sagan.models.discriminator" (m)
     self.G:build { seed = config.seed, path = "G" }
     self.D:build { seed = config.seed, path = "D" }
-    local adam = { beta1 = o.beta1, beta2 = o.beta2, eps = o.eps, tf_eps = o.tf_eps }
-    self.adam_g = optimizer.adam(self.G, setmetatable({ lr = o.lr_g }, { __index = adam }))
-    self.adam_d = optimizer.adam(self.D, setmetatable({ lr = o.lr_d }, { __index = adam }))
+    local function adam(net, lr)
+        return optimizer.adam(net, { lr = lr, beta1 = o.beta1, beta2 = o.beta2, eps = o.eps, tf_eps = o.tf_eps,
+            weight_decay = o.weight_decay })
+    end
+    self.adam_g, self.adam_d = adam(self.G, o.lr_g), adam(self.D, o.lr_d)
     if t.ema_decay > 0 then
         self.average = optimizer.average(self.G, { decay = t.ema_decay, start = t.ema_start })
     end
     self.loss = losses.get(config.loss)
 
     local i32 = { dtype = "i32" }
-    local m, n = config.model, t.batch
+    local n, g_n = t.batch, t.batch * t.g_batch
+    if n % t.accumulate ~= 0 then
+        error(("train.batch = %d is not a multiple of train.accumulate = %d"):format(n, t.accumulate), 0)
+    end
     self.images = core.zeros({ n, m.resolution, m.resolution, m.channels }, { dtype = "u8" })
     self.labels = core.zeros({ 2 * n }, i32) -- reals first, then fakes, as D sees them
     self.real_labels, self.fake_labels = self.labels:rows(1, n), self.labels:rows(n + 1, n)
-    self.g_labels = core.zeros({ n }, i32)
-    self.z = core.zeros { n, m.z_dim }
+    self.d_z, self.g_z = core.zeros { n, m.z_dim }, core.zeros { g_n, m.z_dim }
+    self.g_labels = core.zeros({ g_n }, i32)
     self.d_clock, self.g_clock = core.zeros({ 2 }, i32), core.zeros({ 2 }, i32)
     self.d_ring = core.zeros { config.log.every * t.d_steps, #D_COLUMNS }
     self.g_ring = core.zeros { config.log.every, #G_COLUMNS }
@@ -68,75 +73,104 @@ function Trainer.new(config, data)
 end
 
 --- z and labels for one step, fresh for every value of the clock.
-function Trainer:draw_noise(labels, clock, noise_stream, label_stream)
-    ops.normal(self.z, clock, self.config.seed, noise_stream)
+function Trainer:draw_noise(z, labels, clock, noise_stream, label_stream)
+    ops.normal(z, clock, self.config.seed, noise_stream)
     ops.randint(labels, clock, self.config.seed, label_stream, 0, self.data.classes)
 end
 
---- Runs fn(first row, rows, weight) for each micro-batch; gradients add up to those of the whole batch.
-function Trainer:micro_batches(fn)
-    local n, parts = self.config.train.batch, self.config.train.accumulate
-    for i = 1, parts do fn((i - 1) * (n // parts) + 1, n // parts, 1 / parts) end
+--- Calls fn(first row, rows) for each part of a batch of n. The loss of a part carries the weight 1 / accumulate, so the
+--- gradients add up to those of the whole batch.
+function Trainer:parts(n, fn)
+    local parts = self.config.train.accumulate
+    for i = 1, parts do fn((i - 1) * (n // parts) + 1, n // parts) end
 end
 
 local function record(ring, clock, values)
     for column, value in ipairs(values) do ops.record(ring, value, clock, column - 1) end
 end
 
+--- D's logits for real and fake images, in one pass or in two (train.d_forward).
+function Trainer:judge(real, real_labels, fake, fake_labels)
+    local D, n = self.D, real:size(1)
+    local policy = self.config.model.spectral_norm.update
+    if self.config.train.d_forward == "separate" then
+        local on_real = D(real, real_labels)
+        D.update_spectral = policy ~= "real_pass"
+        local on_fake = D(fake, fake_labels)
+        D.update_spectral = true
+        return on_real, on_fake
+    end
+    local labels = n == self.real_labels:size(1) and self.labels or ops.concat(real_labels, fake_labels, 1)
+    local logits = D(ops.concat(real, fake, 1), labels)
+    return logits:rows(1, n), logits:rows(n + 1, n)
+end
+
 --- [3] One step of the discriminator on the batch in self.images, self.real_labels.
 function Trainer:discriminator_step()
     local config, G, D = self.config, self.G, self.D
-    self:draw_noise(self.fake_labels, self.d_clock, streams.d_noise, streams.d_labels)
+    local weight = 1 / config.train.accumulate
+    self:draw_noise(self.d_z, self.fake_labels, self.d_clock, streams.d_noise, streams.d_labels)
     D:zero_grad()
-    local real_all = ops.pixels_to_float(self.images, self.d_clock, config.seed, streams.pixels, config.train.flip,
+    local images = ops.pixels_to_float(self.images, self.d_clock, config.seed, streams.pixels, config.train.flip,
         config.train.dequantize)
-    local parts = config.train.accumulate
-    local loss, real_logit, fake_logit
-    self:micro_batches(function(first, rows, weight)
-        local real = real_all:rows(first, rows)
-        local fake = core.no_grad(G, self.z:rows(first, rows), self.fake_labels:rows(first, rows))
-        local labels = parts == 1 and self.labels
-            or ops.concat(self.real_labels:rows(first, rows), self.fake_labels:rows(first, rows), 1)
-        local logits = D(ops.concat(real, fake, 1), labels)
-        local on_real, on_fake = logits:rows(1, rows), logits:rows(rows + 1, rows)
+    G.update_spectral = config.model.spectral_norm.update ~= "own_step"
+    G.update_statistics = config.model.batch_norm.update ~= "own_step"
+    local loss, on_real, on_fake
+    self:parts(config.train.batch, function(first, rows)
+        local fake_labels = self.fake_labels:rows(first, rows)
+        local fake = core.no_grad(G, self.d_z:rows(first, rows), fake_labels)
+        on_real, on_fake = self:judge(images:rows(first, rows), self.real_labels:rows(first, rows), fake, fake_labels)
         loss = self.loss.discriminator(on_real, on_fake)
-        real_logit, fake_logit = on_real:detach():mean(), on_fake:detach():mean()
-        if weight ~= 1 then loss = loss:scale(weight) end
-        loss:backward()
+        loss:scale(weight):backward()
     end)
-    record(self.d_ring, self.d_clock, { loss:detach():scale(parts), real_logit, fake_logit, D.slab.grad:norm() })
+    G.update_spectral, G.update_statistics = true, true
+    record(self.d_ring, self.d_clock, { loss, on_real:detach():mean(), on_fake:detach():mean(), D.slab.grad:norm() })
     self.adam_d:step()
     ops.tick(self.d_clock)
 end
 
 --- [4] One step of the generator against the frozen discriminator.
 function Trainer:generator_step()
-    local G, D = self.G, self.D
-    self:draw_noise(self.g_labels, self.g_clock, streams.g_noise, streams.g_labels)
+    local config, G, D = self.config, self.G, self.D
+    local weight = 1 / config.train.accumulate
+    self:draw_noise(self.g_z, self.g_labels, self.g_clock, streams.g_noise, streams.g_labels)
     G:zero_grad()
     D:freeze()
+    D.update_spectral = config.model.spectral_norm.update == "every_forward"
     local loss
-    self:micro_batches(function(first, rows, weight)
+    self:parts(self.g_z:size(1), function(first, rows)
         local labels = self.g_labels:rows(first, rows)
-        loss = self.loss.generator(D(G(self.z:rows(first, rows), labels), labels))
-        if weight ~= 1 then loss = loss:scale(weight) end
-        loss:backward()
+        loss = self.loss.generator(D(G(self.g_z:rows(first, rows), labels), labels))
+        loss:scale(weight):backward()
     end)
+    D.update_spectral = true
     D:unfreeze()
-    record(self.g_ring, self.g_clock, { loss:detach():scale(self.config.train.accumulate), G.slab.grad:norm() })
+    record(self.g_ring, self.g_clock, { loss, G.slab.grad:norm() })
     self.adam_g:step()
     if self.average then self.average:step(self.g_clock) end
     ops.tick(self.g_clock)
 end
 
---- One whole iteration; the number of D steps may change between iterations.
+--- Linear decay of both rates to 0 at the last step, where the recipe has it.
+function Trainer:schedule()
+    local start, steps = self.config.train.lr_decay_start, self.config.train.steps
+    if start == 0 or self.step < start then return end
+    local left = (steps - self.step) / math.max(1, steps - start)
+    self.adam_g:set_rate(self.config.optimizer.lr_g * left)
+    self.adam_d:set_rate(self.config.optimizer.lr_d * left)
+end
+
+--- One whole iteration.
 function Trainer:iterate()
+    self:schedule()
+    local g_first = self.config.train.order == "g_first"
+    if g_first then core.scope(self.g_step) end
     for _ = 1, self.config.train.d_steps do
         self.loader:fill(self.d_steps_done, self.images, self.real_labels)
         core.scope(self.d_step)
         self.d_steps_done = self.d_steps_done + 1
     end
-    core.scope(self.g_step)
+    if not g_first then core.scope(self.g_step) end
     self.step = self.step + 1
 end
 
@@ -219,13 +253,13 @@ function Trainer:draw()
         if net then
             local was_training = net.training
             net:eval()
-            local grid = pictures.class_grid(net, self.config, self.data.class_names)
+            local grid = pictures.class_grid(net, self.config, self.data.class_names, self.config.sample)
             local path = ("%s/samples/%s-%08d.png"):format(self.folder.path, name, self.step)
             local ok, message = core.image.write(path, grid)
             if not ok then return nil, message end
             self.log:picture("samples/" .. name, grid, self.step)
             first = path
-            if next(net.attention) and (name == "ema" or not self.average) then
+            if self.config.sample.attention and next(net.attention) and (name == "ema" or not self.average) then
                 local sheet = pictures.attention_sheet(net, self.config, self.data.class_names)
                 path = ("%s/attention/G-%08d.png"):format(self.folder.path, self.step)
                 ok, message = core.image.write(path, sheet)
