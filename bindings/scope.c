@@ -28,6 +28,14 @@ static guard *push_guard(lua_State *L, const char *type)
     return g;
 }
 
+/* A function or something that can be called like one (a capture in a scope). */
+static void check_callable(lua_State *L, int index)
+{
+    if (lua_isfunction(L, index)) return;
+    if (luaL_getmetafield(L, index, "__call") == LUA_TNIL) luaL_typeerror(L, index, "function");
+    lua_pop(L, 1);
+}
+
 static void set_recording(lsag_state *s, bool on)
 {
     s->recording = on;
@@ -49,7 +57,7 @@ static int l_no_grad_close(lua_State *L)
 
 static int l_no_grad(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TFUNCTION);
+    check_callable(L, 1);
     lsag_state *s = lsag_state_of(L);
     guard *g = push_guard(L, NO_GRAD);
     lua_insert(L, 1); /* under the function */
@@ -111,7 +119,7 @@ static void move_out(lsag_state *s, lsag_tensor *u, int depth)
 
 static int l_scope(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TFUNCTION);
+    check_callable(L, 1);
     lsag_state *s = lsag_state_of(L);
     guard *g = push_guard(L, SCOPE);
     lua_insert(L, 1);
@@ -252,7 +260,7 @@ static int l_capture_mode(lua_State *L)
 
 static int l_capture(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TFUNCTION);
+    check_callable(L, 1);
     capture *c = lua_newuserdatauv(L, sizeof *c, 2);
     memset(c, 0, sizeof *c);
     luaL_setmetatable(L, CAPTURE);

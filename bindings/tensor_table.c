@@ -92,7 +92,8 @@ static void put_table(lua_State *L, walk *w, int depth)
         luaL_error(L, "%s: %s: table of %I expected, got %s", w->function, place(L, w, depth), (LUAI_UACINT)n, type);
     }
     if (got != n)
-        luaL_error(L, "%s: %s has %I elements, %I expected", w->function, place(L, w, depth), (LUAI_UACINT)got, (LUAI_UACINT)n);
+        luaL_error(L, "%s: %s holds %I, %I expected as in the others", w->function, place(L, w, depth),
+                   (LUAI_UACINT)got, (LUAI_UACINT)n);
     for (int64_t i = 1; i <= n; i++) {
         w->at[depth] = i;
         lua_geti(L, -1, i);
