@@ -32,13 +32,6 @@ local RESERVED <const> = { arms = true }
 local Experiment <const> = { __name = "sagan.experiment" }
 Experiment.__tostring = function(e) return ("experiment %s: %s"):format(e.name or "?", e.question or "") end
 
---- Runs f and gives its error the position of our caller's caller.
-local function blame(level, f, ...)
-    local ok, result = pcall(f, ...)
-    if not ok then error(result, level + 1) end
-    return result
-end
-
 --- True if the value of a key stands for several runs.
 local function is_sweep(key, value)
     if type(value) ~= "table" then return false end
@@ -90,13 +83,19 @@ local function check_all(t)
     end
 end
 
---- Marks a table as an experiment and checks its keys and values.
+local function mark(t)
+    if type(t) ~= "table" then error("experiment needs a table of fields", 3) end
+    local ok, message = pcall(check_all, t)
+    if not ok then error(message, 3) end
+    return setmetatable(t, Experiment)
+end
+
+--- Marks a table as an experiment and checks its keys and values; the module itself can be called instead.
 ---@param t sagan.Experiment
 ---@return sagan.Experiment
 function experiment.new(t)
-    if type(t) ~= "table" then error("experiment needs a table of fields", 2) end
-    blame(2, check_all, t)
-    return setmetatable(t, Experiment)
+    local e = mark(t) -- no tail call: it would take away the frame that errors point to
+    return e
 end
 
 --- True for what experiment{...} returned.
@@ -357,4 +356,9 @@ function experiment.warnings(c)
     return out
 end
 
-return setmetatable(experiment, { __call = function(_, t) return blame(2, experiment.new, t) end })
+return setmetatable(experiment, {
+    __call = function(_, t)
+        local e = mark(t)
+        return e
+    end,
+})

@@ -50,7 +50,7 @@ local function number(range)
     if range.below then words[#words + 1] = "below " .. range.below end
     if range.to then words[#words + 1] = "to " .. range.to end
     return {
-        text = "a number " .. table.concat(words, " and "),
+        text = "a number " .. table.concat(words, " and "):gsub("and to", "to"),
         annotation = "number",
         check = function(v)
             if not math.type(v) or v ~= v then return end
