@@ -1,0 +1,123 @@
+/*
+ * optim.c - one pass over whole parameter slabs: Adam, the moving average of weights, fill, axpy, and the loss ring.
+ * Every hyperparameter is read from memory at the time of the call.
+ */
+#include "kernels/cpu/columns.h"
+
+static uint64_t clock_of(const int32_t *clock)
+{
+    return (uint64_t)(uint32_t)clock[0] | (uint64_t)(uint32_t)clock[1] << 32;
+}
+
+/*
+ * Adam (Kingma and Ba, algorithm 1) with decoupled weight decay d (Loshchilov and Hutter):
+ *   g' = f g,  m = b1 m + (1 - b1) g',  v = b2 v + (1 - b2) g'^2
+ *   w -= rate * ((m / c1) / (sqrt(v / c2) + eps) + d w),  c = 1 - b^t
+ * tf_eps: w -= rate * (sqrt(c2) / c1 * m / (sqrt(v) + eps) + d w), as TensorFlow 1.
+ * Corrections in double: with b2 = 0.999 a float c2 of the first steps would have lost its digits.
+ * Moves 28 bytes a parameter.
+ */
+static int cpu_adam(sag_kernel_env *env, const adam_args *a)
+{
+    uint64_t t = clock_of(a->count) + 1;
+    a->count[0] = (int32_t)(uint32_t)t;
+    a->count[1] = (int32_t)(uint32_t)(t >> 32);
+    double c1 = 1.0 - pow((double)a->hyper[1], (double)t), c2 = 1.0 - pow((double)a->hyper[2], (double)t);
+    float rate = a->hyper[0], b1 = a->hyper[1], b2 = a->hyper[2], eps = a->hyper[3], decay = rate * a->hyper[4];
+    float factor = a->hyper[5], d1 = (float)(1.0 - (double)b1), d2 = (float)(1.0 - (double)b2);
+    float step = (float)((double)rate / c1), shrink = (float)(1.0 / sqrt(c2));
+    if (a->tf_eps) {
+        step = (float)((double)rate * sqrt(c2) / c1);
+        shrink = 1.0f;
+    }
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (a->n > CPU_SMALL)
+    for (int64_t first = 0; first < a->n; first += CPU_PIECE) {
+        int64_t n = cpu_min64(CPU_PIECE, a->n - first);
+        float *restrict w = a->w + first, *restrict m = a->m + first, *restrict v = a->v + first;
+        const float *restrict grad = a->g + first;
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            float g = factor * grad[i];
+            m[i] = b1 * m[i] + d1 * g;
+            v[i] = b2 * v[i] + d2 * (g * g);
+            w[i] -= step * m[i] / (sqrtf(v[i]) * shrink + eps) + decay * w[i];
+        }
+    }
+    return SAG_KERNEL_OK;
+}
+
+/* Before hyper[1] steps a plain copy, even of a target that holds NaN. */
+static int cpu_ema(sag_kernel_env *env, const ema_args *a)
+{
+    bool copy = (double)clock_of(a->clock) < (double)a->hyper[1] || a->hyper[0] == 0.0f;
+    float keep = a->hyper[0], take = (float)(1.0 - (double)keep);
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (a->n > CPU_SMALL)
+    for (int64_t first = 0; first < a->n; first += CPU_PIECE) {
+        int64_t n = cpu_min64(CPU_PIECE, a->n - first);
+        float *restrict target = a->target + first;
+        const float *restrict source = a->source + first;
+        if (copy) {
+            memcpy(target, source, (size_t)n * sizeof *target);
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) target[i] = keep * target[i] + take * source[i];
+        }
+    }
+    return SAG_KERNEL_OK;
+}
+
+static uint16_t bf16_of(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x0040u);
+    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+#define FILL(type, number)                                                                                           \
+    do {                                                                                                             \
+        type *x = a->x, value = (number);                                                                            \
+        _Pragma("omp parallel for num_threads(env->threads) schedule(static) if (a->n > CPU_SMALL)")                 \
+        for (int64_t first = 0; first < a->n; first += CPU_PIECE) {                                                  \
+            int64_t end = cpu_min64(first + CPU_PIECE, a->n);                                                        \
+            for (int64_t i = first; i < end; i++) x[i] = value;                                                      \
+        }                                                                                                            \
+    } while (0)
+
+static int cpu_fill(sag_kernel_env *env, const fill_args *a)
+{
+    switch (a->dtype) {
+    case SAG_F32: FILL(float, (float)a->value); return SAG_KERNEL_OK;
+    case SAG_BF16: FILL(uint16_t, bf16_of((float)a->value)); return SAG_KERNEL_OK;
+    case SAG_U8: FILL(uint8_t, (uint8_t)a->value); return SAG_KERNEL_OK;
+    case SAG_I32: FILL(int32_t, (int32_t)a->value); return SAG_KERNEL_OK;
+    default: return SAG_KERNEL_UNSUPPORTED;
+    }
+}
+
+static int cpu_axpy(sag_kernel_env *env, const axpy_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    float *y = a->y, factor = a->a;
+    const float *x = a->x;
+#pragma omp parallel for simd num_threads(env->threads) schedule(static, CPU_PIECE) if (parallel : a->n > CPU_SMALL)
+    for (int64_t i = 0; i < a->n; i++) y[i] += factor * x[i];
+    return SAG_KERNEL_OK;
+}
+
+static int cpu_record(sag_kernel_env *env, const record_args *a)
+{
+    (void)env;
+    uint64_t row = clock_of(a->clock) % (uint64_t)a->rows;
+    a->ring[(int64_t)row * a->columns + a->column] = a->x[0];
+    return SAG_KERNEL_OK;
+}
+
+void CPU_REGISTER(optim)(sag_kernel_table *t)
+{
+    t->adam = cpu_adam;
+    t->ema = cpu_ema;
+    t->fill = cpu_fill;
+    t->axpy = cpu_axpy;
+    t->record = cpu_record;
+}

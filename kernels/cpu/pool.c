@@ -1,0 +1,251 @@
+/*
+ * pool.c - nearest upsampling, mean, max and global sum pooling on NHWC. Work is cut by image rows; the innermost loop
+ * runs over channels. Backward gathers: each input element asks the windows that hold it, in order, so nothing is
+ * written twice and the result does not depend on threads.
+ */
+#include "kernels/cpu/columns.h"
+
+static inline void add_or_set(float *to, const float *v, int64_t n, int accumulate)
+{
+    if (accumulate) {
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) to[j] += v[j];
+    } else {
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) to[j] = v[j];
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- upsample */
+
+static int cpu_upsample_fwd(sag_kernel_env *env, const pool_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    const float *x = a->x;
+    float *y = a->y;
+    int64_t rows = a->n * a->h, in = a->w_in * a->c, out = 2 * in, c = a->c;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * 4 * in > CPU_SMALL)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *from = x + r * in;
+        float *to = y + r * 2 * out;
+        for (int64_t i = 0; i < a->w_in; i++) {
+#pragma omp simd
+            for (int64_t j = 0; j < c; j++) to[2 * i * c + j] = to[(2 * i + 1) * c + j] = from[i * c + j];
+        }
+        memcpy(to + out, to, (size_t)out * sizeof *to);
+    }
+    return SAG_KERNEL_OK;
+}
+
+/* v = factor * the sum of a 2 x 2 square whose rows start at p and q */
+static inline void square_sum(float *to, const float *p, const float *q, int64_t c, float factor, int accumulate)
+{
+    if (accumulate) {
+#pragma omp simd
+        for (int64_t j = 0; j < c; j++) to[j] += ((p[j] + p[c + j]) + (q[j] + q[c + j])) * factor;
+    } else {
+#pragma omp simd
+        for (int64_t j = 0; j < c; j++) to[j] = ((p[j] + p[c + j]) + (q[j] + q[c + j])) * factor;
+    }
+}
+
+static int cpu_upsample_bwd(sag_kernel_env *env, const pool_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    const float *dy = a->dy;
+    float *dx = a->dx;
+    int64_t rows = a->n * a->h, in = a->w_in * a->c, out = 2 * in;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * 4 * in > CPU_SMALL)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *p = dy + r * 2 * out;
+        for (int64_t i = 0; i < a->w_in; i++)
+            square_sum(dx + r * in + i * a->c, p + 2 * i * a->c, p + out + 2 * i * a->c, a->c, 1.0f, a->accumulate);
+    }
+    return SAG_KERNEL_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------- windows */
+
+typedef struct span {
+    int64_t from, to;
+} span;
+
+/* Positions of the input that window `o` covers, clipped to 0 .. length - 1. */
+static inline span window(const pool_args *a, int64_t o, int64_t length)
+{
+    int64_t at = o * a->stride - a->pad;
+    span s = {at > 0 ? at : 0, cpu_min64(at + a->size, length)};
+    return s;
+}
+/* Windows that cover input position i, among 0 .. count - 1. */
+static inline span holders(const pool_args *a, int64_t i, int64_t count)
+{
+    int64_t first = i + a->pad - a->size + 1;
+    span s = {first > 0 ? cpu_ceil_div(first, a->stride) : 0, cpu_min64((i + a->pad) / a->stride + 1, count)};
+    return s;
+}
+static inline float divisor(const pool_args *a, span v, span u)
+{
+    int64_t n = a->include_pad ? a->size * a->size : (v.to - v.from) * (u.to - u.from);
+    return 1.0f / (float)n;
+}
+static inline bool is_halving(const pool_args *a)
+{
+    return a->size == 2 && a->stride == 2 && a->pad == 0;
+}
+
+/* ----------------------------------------------------------------------------------------------------- mean */
+
+static int cpu_mean_pool_fwd(sag_kernel_env *env, const pool_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    int64_t rows = a->n * a->p, c = a->c, line = a->w_in * c;
+    bool halving = is_halving(a);
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * a->q * c * a->size * a->size > CPU_SMALL)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *x = (const float *)a->x + r / a->p * a->h * line;
+        float *y = (float *)a->y + r * a->q * c;
+        span v = window(a, r % a->p, a->h);
+        for (int64_t o = 0; o < a->q; o++, y += c) {
+            if (halving) {
+                const float *p = x + v.from * line + 2 * o * c;
+                square_sum(y, p, p + line, c, 0.25f, 0);
+                continue;
+            }
+            span u = window(a, o, a->w_in);
+            memset(y, 0, (size_t)c * sizeof *y);
+            for (int64_t i = v.from; i < v.to; i++) {
+                for (int64_t k = u.from; k < u.to; k++) add_or_set(y, x + i * line + k * c, c, 1);
+            }
+            float factor = divisor(a, v, u);
+#pragma omp simd
+            for (int64_t j = 0; j < c; j++) y[j] *= factor;
+        }
+    }
+    return SAG_KERNEL_OK;
+}
+
+static int cpu_mean_pool_bwd(sag_kernel_env *env, const pool_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    int64_t rows = a->n * a->h, c = a->c;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * a->w_in * c > CPU_SMALL)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *dy = (const float *)a->dy + r / a->h * a->p * a->q * c;
+        float *dx = (float *)a->dx + r * a->w_in * c;
+        span v = holders(a, r % a->h, a->p);
+        for (int64_t i = 0; i < a->w_in; i++, dx += c) {
+            span u = holders(a, i, a->q);
+            if (!a->accumulate) memset(dx, 0, (size_t)c * sizeof *dx);
+            for (int64_t p = v.from; p < v.to; p++) {
+                for (int64_t q = u.from; q < u.to; q++) {
+                    const float *from = dy + (p * a->q + q) * c;
+                    float factor = divisor(a, window(a, p, a->h), window(a, q, a->w_in));
+#pragma omp simd
+                    for (int64_t j = 0; j < c; j++) dx[j] += from[j] * factor;
+                }
+            }
+        }
+    }
+    return SAG_KERNEL_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------ max */
+
+/* The first of equal values wins, and a NaN wins over numbers. */
+static int cpu_max_pool_fwd(sag_kernel_env *env, const pool_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    int64_t rows = a->n * a->p, c = a->c, line = a->w_in * c;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * a->q * c * a->size * a->size > CPU_SMALL)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *x = (const float *)a->x + r / a->p * a->h * line;
+        float *restrict y = (float *)a->y + r * a->q * c;
+        int32_t *restrict winner = a->winner + r * a->q * c;
+        span v = window(a, r % a->p, a->h);
+        for (int64_t o = 0; o < a->q; o++, y += c, winner += c) {
+            span u = window(a, o, a->w_in);
+            int32_t start = (int32_t)(v.from * a->w_in + u.from);
+            memcpy(y, x + start * c, (size_t)c * sizeof *y);
+            for (int64_t j = 0; j < c; j++) winner[j] = start;
+            for (int64_t i = v.from; i < v.to; i++) {
+                for (int64_t k = u.from; k < u.to; k++) {
+                    const float *from = x + i * line + k * c;
+                    int32_t here = (int32_t)(i * a->w_in + k);
+#pragma omp simd
+                    for (int64_t j = 0; j < c; j++) {
+                        bool better = from[j] > y[j] || (from[j] != from[j] && y[j] == y[j]);
+                        y[j] = better ? from[j] : y[j];
+                        winner[j] = better ? here : winner[j];
+                    }
+                }
+            }
+        }
+    }
+    return SAG_KERNEL_OK;
+}
+
+static int cpu_max_pool_bwd(sag_kernel_env *env, const pool_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    int64_t rows = a->n * a->h, c = a->c;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * a->w_in * c > CPU_SMALL)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t plane = r / a->h * a->p * a->q * c;
+        const float *dy = (const float *)a->dy + plane;
+        const int32_t *winner = a->winner + plane;
+        float *dx = (float *)a->dx + r * a->w_in * c;
+        span v = holders(a, r % a->h, a->p);
+        for (int64_t i = 0; i < a->w_in; i++, dx += c) {
+            span u = holders(a, i, a->q);
+            int32_t here = (int32_t)(r % a->h * a->w_in + i);
+            if (!a->accumulate) memset(dx, 0, (size_t)c * sizeof *dx);
+            for (int64_t p = v.from; p < v.to; p++) {
+                for (int64_t q = u.from; q < u.to; q++) {
+                    const float *from = dy + (p * a->q + q) * c;
+                    const int32_t *w = winner + (p * a->q + q) * c;
+#pragma omp simd
+                    for (int64_t j = 0; j < c; j++) dx[j] += w[j] == here ? from[j] : 0.0f;
+                }
+            }
+        }
+    }
+    return SAG_KERNEL_OK;
+}
+
+/* ----------------------------------------------------------------------------------------------- global sum */
+
+static int cpu_global_sum_pool_fwd(sag_kernel_env *env, const pool_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    double *s = CPU_ISA(cpu_column_sums)(env, a->x, NULL, a->n, a->h * a->w_in, a->c);
+    if (!s) return SAG_KERNEL_NO_MEMORY;
+    float *y = a->y;
+    for (int64_t i = 0; i < a->n * a->c; i++) y[i] = (float)s[i];
+    return SAG_KERNEL_OK;
+}
+
+static int cpu_global_sum_pool_bwd(sag_kernel_env *env, const pool_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    int64_t rows = a->n * a->h, c = a->c;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * a->w_in * c > CPU_SMALL)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *dy = (const float *)a->dy + r / a->h * c;
+        float *dx = (float *)a->dx + r * a->w_in * c;
+        for (int64_t i = 0; i < a->w_in; i++) add_or_set(dx + i * c, dy, c, a->accumulate);
+    }
+    return SAG_KERNEL_OK;
+}
+
+void CPU_REGISTER(pool)(sag_kernel_table *t)
+{
+    t->upsample_fwd = cpu_upsample_fwd;
+    t->upsample_bwd = cpu_upsample_bwd;
+    t->mean_pool_fwd = cpu_mean_pool_fwd;
+    t->mean_pool_bwd = cpu_mean_pool_bwd;
+    t->max_pool_fwd = cpu_max_pool_fwd;
+    t->max_pool_bwd = cpu_max_pool_bwd;
+    t->global_sum_pool_fwd = cpu_global_sum_pool_fwd;
+    t->global_sum_pool_bwd = cpu_global_sum_pool_bwd;
+}
