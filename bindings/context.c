@@ -62,7 +62,7 @@ static int l_synchronize(lua_State *L)
 /* set_path(s) -> the path before; nil means none */
 static int l_set_path(lua_State *L)
 {
-    const char *path = luaL_optstring(L, 1, NULL);
+    const char *path = luaL_optstring(L, 1, "");
     sag_context *ctx = lsag_context(L);
     const char *before = sag_context_path(ctx);
     if (before && *before)

@@ -18,13 +18,14 @@ typedef struct guard {
     bool armed;
 } guard;
 
-/* Pushes a guard that is closed when the calling C function ends. */
-static guard *push_guard(lua_State *L, const char *type)
+/* Puts a guard at index 1, under the arguments, that is closed when the calling C function ends. */
+static guard *insert_guard(lua_State *L, const char *type)
 {
     guard *g = lua_newuserdatauv(L, sizeof *g, 0);
     memset(g, 0, sizeof *g);
     luaL_setmetatable(L, type);
-    lua_toclose(L, -1);
+    lua_insert(L, 1);
+    lua_toclose(L, 1); /* marks the place on the stack: only after the move */
     return g;
 }
 
@@ -59,8 +60,7 @@ static int l_no_grad(lua_State *L)
 {
     check_callable(L, 1);
     lsag_state *s = lsag_state_of(L);
-    guard *g = push_guard(L, NO_GRAD);
-    lua_insert(L, 1); /* under the function */
+    guard *g = insert_guard(L, NO_GRAD);
     g->recording = s->recording;
     g->armed = true;
     set_recording(s, false);
@@ -121,8 +121,7 @@ static int l_scope(lua_State *L)
 {
     check_callable(L, 1);
     lsag_state *s = lsag_state_of(L);
-    guard *g = push_guard(L, SCOPE);
-    lua_insert(L, 1);
+    guard *g = insert_guard(L, SCOPE);
     g->depth = ++s->scope_depth;
     g->armed = true;
     lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);

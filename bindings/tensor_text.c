@@ -5,24 +5,30 @@
 #include "bindings/lsag.h"
 
 #include <math.h>
-#include <string.h>
+#include <stdio.h>
 
 #define EDGE 3          /* items shown at each end of a dimension that is cut short */
 #define EDGE_SLICES 1   /* the same for the dimensions before the last two */
 #define SHOWN_ROW 8     /* a dimension up to this long is shown whole */
 #define SHOWN_SLICES 4
 
+/* The shown values are visited three times. */
+typedef enum pass { PASS_RANGE, PASS_WIDTH, PASS_WRITE } pass;
+
 typedef struct printer {
     luaL_Buffer *b;
     const void *data;
     sag_dtype dtype;
     sag_shape shape;
-    char format[8];
+    pass pass;
+    double largest, smallest; /* PASS_RANGE: magnitudes, smallest of the non-zero ones */
+    bool whole;
+    const char *format;
     int width;
     bool cut; /* something was left out */
 } printer;
 
-/* Calls for the shown indices of a dimension: the next one after i, or a gap. */
+/* The shown index that follows i in a dimension of n; *gap: some were skipped. */
 static int64_t next_shown(int64_t i, int64_t n, int64_t shown, int64_t edge, bool *gap)
 {
     *gap = n > shown && i + 1 == edge;
@@ -39,87 +45,100 @@ static int format_value(const printer *p, double v, char *text, size_t size)
 #pragma GCC diagnostic pop
 }
 
-/* Visits what will be shown: measure decides on format and width, else the text is written. */
-static void row(printer *p, int64_t start, bool measure, double *largest, double *smallest, bool *whole)
+static void write_text(printer *p, const char *text)
+{
+    if (p->pass == PASS_WRITE) luaL_addstring(p->b, text);
+}
+
+static void value(printer *p, double v)
+{
+    if (p->pass == PASS_RANGE) {
+        double size = fabs(v);
+        if (!isfinite(v)) return;
+        if (size > p->largest) p->largest = size;
+        if (size > 0 && size < p->smallest) p->smallest = size;
+        if (v != floor(v)) p->whole = false;
+        return;
+    }
+    char text[64];
+    int length = format_value(p, v, text, sizeof text);
+    if (p->pass == PASS_WIDTH) {
+        if (length > p->width) p->width = length;
+        return;
+    }
+    for (int pad = length; pad < p->width + 2; pad++) luaL_addchar(p->b, ' ');
+    luaL_addlstring(p->b, text, (size_t)length);
+}
+
+static void row(printer *p, int64_t start)
 {
     int64_t n = p->shape.dim[p->shape.rank - 1];
     bool gap = false;
     for (int64_t i = 0; i < n; i = next_shown(i, n, SHOWN_ROW, EDGE, &gap)) {
         if (gap) {
             p->cut = true;
-            if (!measure) luaL_addstring(p->b, "  ...");
+            write_text(p, "  ...");
         }
-        double v = lsag_element(p->data, p->dtype, start + i);
-        char text[64];
-        if (measure) {
-            double size = fabs(v);
-            if (!isfinite(v)) continue;
-            if (size > *largest) *largest = size;
-            if (size > 0 && size < *smallest) *smallest = size;
-            if (v != floor(v)) *whole = false;
-            continue;
-        }
-        int length = format_value(p, v, text, sizeof text);
-        for (int pad = length; pad < p->width + 2; pad++) luaL_addchar(p->b, ' ');
-        luaL_addlstring(p->b, text, (size_t)length);
+        value(p, lsag_element(p->data, p->dtype, start + i));
     }
-    if (!measure) luaL_addchar(p->b, '\n');
+    write_text(p, "\n");
 }
 
-static void matrix(printer *p, int64_t start, bool measure, double *largest, double *smallest, bool *whole)
+static void matrix(printer *p, int64_t start)
 {
     int64_t columns = p->shape.dim[p->shape.rank - 1];
     int64_t rows = p->shape.rank > 1 ? p->shape.dim[p->shape.rank - 2] : 1;
     bool gap = false;
     for (int64_t r = 0; r < rows; r = next_shown(r, rows, SHOWN_ROW, EDGE, &gap)) {
-        if (gap) p->cut = true;
-        if (gap && !measure) luaL_addstring(p->b, "  ...\n");
-        row(p, start + r * columns, measure, largest, smallest, whole);
+        if (gap) {
+            p->cut = true;
+            write_text(p, "  ...\n");
+        }
+        row(p, start + r * columns);
     }
 }
 
-static void slices(printer *p, bool measure, double *largest, double *smallest, bool *whole)
+static void visit(printer *p, pass which)
 {
     sag_shape s = p->shape;
     int64_t n1 = s.rank == 4 ? s.dim[0] : 1, n2 = s.rank >= 3 ? s.dim[s.rank - 3] : 1;
     int64_t size = s.dim[s.rank - 1] * (s.rank > 1 ? s.dim[s.rank - 2] : 1);
     bool gap1 = false, gap2 = false;
+    p->pass = which;
     for (int64_t i = 0; i < n1; i = next_shown(i, n1, SHOWN_SLICES, EDGE_SLICES, &gap1)) {
-        if (gap1) p->cut = true;
-        if (gap1 && !measure) luaL_addstring(p->b, "...\n");
+        if (gap1) {
+            p->cut = true;
+            write_text(p, "...\n");
+        }
         gap2 = false;
         for (int64_t j = 0; j < n2; j = next_shown(j, n2, SHOWN_SLICES, EDGE_SLICES, &gap2)) {
-            if (gap2) p->cut = true;
-            if (gap2 && !measure) luaL_addstring(p->b, "...\n");
-            if (s.rank > 2 && !measure) {
-                char text[64];
-                if (s.rank == 4)
-                    snprintf(text, sizeof text, "[%lld][%lld]\n", (long long)i + 1, (long long)j + 1);
-                else
-                    snprintf(text, sizeof text, "[%lld]\n", (long long)j + 1);
-                luaL_addstring(p->b, text);
+            if (gap2) {
+                p->cut = true;
+                write_text(p, "...\n");
             }
-            matrix(p, (i * n2 + j) * size, measure, largest, smallest, whole);
+            char text[64];
+            if (s.rank == 4)
+                snprintf(text, sizeof text, "[%lld][%lld]\n", (long long)i + 1, (long long)j + 1);
+            else
+                snprintf(text, sizeof text, "[%lld]\n", (long long)j + 1);
+            if (s.rank > 2) write_text(p, text);
+            matrix(p, (i * n2 + j) * size);
         }
     }
 }
 
 static void choose_format(printer *p)
 {
-    double largest = 0, smallest = HUGE_VAL;
-    bool whole = true;
-    slices(p, true, &largest, &smallest, &whole);
-    const char *format = "%.4f";
-    if (whole && largest < 1e9)
-        format = "%.0f";
-    else if (largest >= 1e5 || (smallest < 1e-3 && largest < 1))
-        format = "%.3e";
-    strcpy(p->format, format);
-    /* One width for all columns: the widest of what can occur, a sign included. */
-    char text[64];
-    int a = format_value(p, -largest, text, sizeof text);
-    p->width = a > 3 ? a : 3;
-    if (whole && largest < 1e9) p->width = a > 1 ? a : 1;
+    p->smallest = HUGE_VAL;
+    p->whole = true;
+    visit(p, PASS_RANGE);
+    if (p->whole && p->largest < 1e9)
+        p->format = "%.0f";
+    else if (p->largest >= 1e5 || p->largest < 0.1 || p->smallest < 5e-5)
+        p->format = "%.3e";
+    else
+        p->format = "%.4f";
+    visit(p, PASS_WIDTH);
 }
 
 static void summary(printer *p, int64_t n)
@@ -158,7 +177,7 @@ static int l_values(lua_State *L)
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     p.b = &b;
-    slices(&p, false, NULL, NULL, NULL);
+    visit(&p, PASS_WRITE);
     if (p.cut) summary(&p, sag_tensor_numel(t));
     luaL_pushresult(&b);
     return 1;
