@@ -106,6 +106,29 @@ void figure_finish(figure_scene *s)
     }
 }
 
+int figure_legs(const figure_scene *s, float y, float gap, float *narrowest)
+{
+    enum { STEPS = 2048 };
+    float x0, y0, x1, y1, t, h, empty = 1e9f;
+    int legs = 0;
+    *narrowest = 1e9f;
+    figure_bounds(s, &x0, &y0, &x1, &y1);
+    float step = (x1 - x0) / STEPS;
+    for (int k = 0; k <= STEPS; k++) {
+        bool inside = false;
+        for (int i = 0; i < s->n && !inside; i++)
+            inside = s->shape[i].leg && shape_distance(&s->shape[i], x0 + step * (float)k, y, &t, &h) <= 0;
+        if (!inside) {
+            empty += step;
+            continue;
+        }
+        if (empty > 0 && legs > 0 && empty < *narrowest) *narrowest = empty;
+        if (empty >= gap) legs++;
+        empty = 0;
+    }
+    return legs;
+}
+
 /* -------------------------------------------------------------------------------------------------- coat */
 
 static float hash01(uint32_t seed, int x, int y, uint32_t k)

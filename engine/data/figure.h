@@ -18,6 +18,7 @@ typedef enum figure_pattern { FIGURE_PLAIN, FIGURE_STRIPES, FIGURE_PATCHES, FIGU
 
 typedef struct figure_shape {
     bool ellipse;
+    bool leg; /* part of a leg below the body, for figure_legs */
     float x0, y0; /* capsule: first end; ellipse: centre */
     float x1, y1; /* capsule: second end; ellipse: cosine and sine of its angle */
     float r0, r1; /* radii at the two ends; ellipse: its half axes */
@@ -53,6 +54,11 @@ figure_shape *figure_ellipse(figure_scene *s, float x, float y, float rx, float 
 /* Extent of all shapes in the figure's coordinates, after the scene's rotation. */
 void figure_bounds(const figure_scene *s, float *x0, float *y0, float *x1, float *y1);
 void figure_finish(figure_scene *s);
+/*
+ * Legs as the eye counts them: stretches of leg on the horizontal line at height y with at least `gap` between them.
+ * *narrowest: the narrowest gap (a large number if there is none).
+ */
+int figure_legs(const figure_scene *s, float y, float gap, float *narrowest);
 void figure_draw(const figure_scene *s, uint8_t *pixels, int height, int width, int channels);
 
 rgb rgb_mix(rgb a, rgb b, float t);

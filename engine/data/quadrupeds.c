@@ -14,7 +14,7 @@
 enum { HORSE, ZEBRA, COW, SHEEP, PIG, DOG, GIRAFFE, ELEPHANT, CLASSES };
 static const char *const class_names[CLASSES] = {"horse", "zebra", "cow", "sheep", "pig", "dog", "giraffe", "elephant"};
 #define DEFAULT_COUNT 10000
-#define LEGS 4
+#define FAR_LIGHT 0.70f /* the legs on the far side lie in the shade */
 
 /* Proportions in units of about one body length; feet at y = 0, x = 0 in the middle of the body. */
 typedef struct build {
@@ -33,8 +33,8 @@ static const build builds[CLASSES] = {
     [SHEEP] = {.20f, .43f, .43f, .190f, .190f, .036f, .028f, .16f, 0.60f, .100f, .080f, .15f, .80f, .070f, .048f},
     [PIG] = {.28f, .36f, .35f, .195f, .185f, .058f, .042f, .12f, 0.25f, .160f, .140f, .17f, .35f, .120f, .058f},
     [DOG] = {.26f, .45f, .46f, .105f, .130f, .050f, .032f, .18f, 0.95f, .090f, .075f, .16f, .30f, .085f, .048f},
-    [GIRAFFE] = {.20f, .74f, .82f, .135f, .155f, .052f, .030f, .72f, 1.22f, .120f, .055f, .19f, .55f, .060f, .036f},
-    [ELEPHANT] = {.27f, .58f, .60f, .245f, .245f, .088f, .072f, .16f, 0.55f, .200f, .180f, .10f, .90f, .165f, .120f},
+    [GIRAFFE] = {.22f, .74f, .82f, .135f, .155f, .052f, .030f, .72f, 1.22f, .120f, .055f, .19f, .55f, .060f, .036f},
+    [ELEPHANT] = {.30f, .58f, .60f, .245f, .245f, .088f, .072f, .16f, 0.55f, .200f, .180f, .10f, .90f, .165f, .120f},
 };
 
 /* ------------------------------------------------------------------------------------------------ chance */
@@ -136,6 +136,7 @@ typedef struct pose {
     build b;
     float hip_x, shoulder_x, head_x, head_y; /* head: where the neck ends */
     float tip_x, tip_y;                      /* of the muzzle */
+    float hind_x, front_x;                   /* where the legs of a pair meet the body */
     float spread_hind, spread_front;         /* half distance of the two feet of a pair; the sign says which leads */
 } pose;
 
@@ -157,9 +158,12 @@ static pose choose_pose(chance *c, int animal)
     p.head_y = b->shoulder + 0.25f * b->chest + b->neck * sinf(b->neck_angle);
     p.tip_x = p.head_x + b->head * cosf(b->head_drop);
     p.tip_y = p.head_y - b->head * sinf(b->head_drop);
-    /* feet of a pair apart by 3.4 radii and a bit at least; the inner feet of the two pairs likewise */
-    float least = 1.7f * b->leg_foot + 0.024f, most = fminf(0.16f, b->half * 0.92f - 1.9f * b->leg_foot);
-    if (most < least) most = least;
+    p.hind_x = p.hip_x - 0.1f * b->rump + 0.4f * b->leg_top;
+    p.front_x = p.shoulder_x + 0.1f * b->chest - 0.4f * b->leg_top;
+    /* room between the feet of a pair, and as much between the inner feet of the two pairs; at most four equal distances */
+    float apart = p.front_x - p.hind_x, even = 0.25f * apart;
+    float least = fminf(1.7f * b->leg_foot + 0.024f, even);
+    float most = fmaxf(least, fminf(0.16f, 0.5f * apart - 1.7f * b->leg_foot - 0.024f));
     p.spread_hind = between(c, least, most) * (chance_unit(c) < 0.5f ? -1.0f : 1.0f);
     p.spread_front = between(c, least, most) * (chance_unit(c) < 0.5f ? -1.0f : 1.0f);
     return p;
@@ -189,16 +193,15 @@ static void draw_leg(figure_scene *s, const build *b, float top_x, float top_y, 
 static void draw_legs(figure_scene *s, const pose *p, const coat *k, int animal, bool near)
 {
     const build *b = &p->b;
-    float side = near ? 1.0f : -1.0f, light = near ? 1.0f : 0.70f;
-    figure_pattern pattern = k->pattern == FIGURE_STRIPES || k->pattern == FIGURE_TILES ? k->pattern : FIGURE_PLAIN;
+    float side = near ? 1.0f : -1.0f, light = near ? 1.0f : FAR_LIGHT;
+    figure_pattern pattern = k->pattern == FIGURE_STRIPES ? FIGURE_STRIPES : FIGURE_PLAIN;
     bool hoof = animal != DOG && animal != ELEPHANT;
-    float inset = b->leg_top * 0.4f;
-    draw_leg(s, b, p->hip_x - 0.1f * b->rump + inset, b->hip - b->rump * 0.35f,
-             p->hip_x - 0.1f * b->rump + inset + side * p->spread_hind, animal == ELEPHANT ? 0 : -0.032f, k, pattern, light,
-             hoof);
-    draw_leg(s, b, p->shoulder_x + 0.1f * b->chest - inset, b->shoulder - b->chest * 0.35f,
-             p->shoulder_x + 0.1f * b->chest - inset + side * p->spread_front, animal == ELEPHANT ? 0 : 0.012f, k, pattern,
+    float hind_bend = animal == ELEPHANT ? 0 : -0.032f, front_bend = animal == ELEPHANT ? 0 : 0.012f;
+    int first = s->n;
+    draw_leg(s, b, p->hind_x, b->hip - b->rump * 0.35f, p->hind_x + side * p->spread_hind, hind_bend, k, pattern, light, hoof);
+    draw_leg(s, b, p->front_x, b->shoulder - b->chest * 0.35f, p->front_x + side * p->spread_front, front_bend, k, pattern,
              light, hoof);
+    for (int i = first; i < s->n; i++) s->shape[i].leg = true;
 }
 
 static void draw_tail(figure_scene *s, const pose *p, const coat *k, int animal, chance *c)
@@ -345,7 +348,13 @@ static void draw_head(figure_scene *s, const pose *p, const coat *k, int animal,
 
 /* ------------------------------------------------------------------------------------------------- scene */
 
-static void choose_background(figure_scene *s, chance *c, rgb coat_color, rgb legs)
+static float distance(rgb a, rgb b)
+{
+    float r = a.r - b.r, g = a.g - b.g, l = a.b - b.b;
+    return sqrtf(r * r + g * g + l * l);
+}
+
+static void choose_background(figure_scene *s, chance *c, rgb legs)
 {
     static const rgb sky_top[] = {C(112, 168, 222), C(150, 190, 226), C(236, 188, 140), C(176, 184, 194), C(96, 132, 190)};
     static const rgb sky_low[] = {C(206, 228, 242), C(238, 240, 236), C(250, 226, 190), C(222, 224, 226), C(220, 196, 196)};
@@ -357,11 +366,10 @@ static void choose_background(figure_scene *s, chance *c, rgb coat_color, rgb le
     /* legs must stand out from the ground: the first drawn ground with contrast, or the best of them */
     float best = -1;
     rgb ground = grounds[0];
-    for (int tries = 0; tries < 6; tries++) {
+    for (int tries = 0; tries < 8; tries++) {
         rgb g = tinted(c, grounds[one_of(c, 8)], 0.08f);
-        float to_legs = fabsf(rgb_luma(g) - rgb_luma(legs)), to_coat = fabsf(rgb_luma(g) - rgb_luma(coat_color));
-        float contrast = fminf(to_legs, to_coat);
-        if (contrast > best && best < 0.2f) {
+        float contrast = fminf(distance(g, legs), distance(g, rgb_scale(legs, FAR_LIGHT)));
+        if (contrast > best && best < 0.4f) {
             best = contrast;
             ground = g;
         }
@@ -423,7 +431,7 @@ static void compose(figure_scene *s, uint64_t key, int64_t index, int animal)
     if (animal != PIG && animal != SHEEP && animal != ELEPHANT) draw_neck(s, &p, &k, animal);
     draw_head(s, &p, &k, animal, &c);
     place(s, &c);
-    choose_background(s, &c, k.base, animal == SHEEP ? k.second : k.base);
+    choose_background(s, &c, animal == SHEEP ? k.second : k.base);
     figure_finish(s);
 }
 
@@ -441,10 +449,14 @@ static void quadrupeds_read(const sag_dataset *ds, int64_t index, uint8_t *pixel
     figure_draw(&scene, pixels, ds->info.height, ds->info.width, ds->info.channels);
 }
 
+/* Measured on the figure just above the feet, not assumed. */
 static int quadrupeds_legs(const sag_dataset *ds, int64_t index)
 {
-    (void)ds, (void)index;
-    return LEGS;
+    figure_scene scene;
+    float narrowest;
+    int animal = ds->labels[index];
+    compose(&scene, split_key(ds), index, animal);
+    return figure_legs(&scene, 2 * builds[animal].leg_foot, 0.02f, &narrowest);
 }
 
 sag_status sag_quadrupeds_open(const sag_open_request *r, sag_dataset *ds)

@@ -21,9 +21,8 @@ static void philox(uint32_t c[4], uint32_t k0, uint32_t k1)
 
 uint64_t sag_data_random(uint64_t seed, sag_data_stream stream, uint64_t major, uint64_t minor)
 {
-    /* the top byte keeps these streams away from those of the random ops */
-    uint32_t c[4] = {(uint32_t)minor, (uint32_t)major, (uint32_t)(major >> 32),
-                     0xda000000u | (uint32_t)stream << 16 | (uint32_t)(minor >> 32 & 0xffff)};
+    /* counter (block, stream, clock), as the random ops; the stream's name keeps these numbers apart from theirs */
+    uint32_t c[4] = {(uint32_t)minor, 0xda7a0000u | (uint32_t)stream, (uint32_t)major, (uint32_t)(major >> 32)};
     philox(c, (uint32_t)seed, (uint32_t)(seed >> 32));
     return (uint64_t)c[0] << 32 | c[1];
 }
