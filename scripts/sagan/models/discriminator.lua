@@ -56,7 +56,6 @@ function Discriminator:init(config)
             spectral_norm = sn.embedding ~= false and s.spectral or false })
         self.embedding.output = "1"
     end
-    parts.set_updates(self, config, "discriminator")
 end
 
 ---@param x sagan.Tensor        {N, R, R, channels} in [-1, 1]

@@ -53,7 +53,6 @@ function Generator:init(config)
         spectral_norm = s.spectral, init = s.init.plain, bias_init = s.init.bias })
     self.output = ("%dx%dx%d"):format(s.resolution, s.resolution, s.channels)
     self.conv.output = self.output
-    parts.set_updates(self, config, "generator")
 end
 
 ---@param z sagan.Tensor        {N, z_dim}, standard normal

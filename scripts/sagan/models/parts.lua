@@ -84,17 +84,6 @@ function parts.attention(s, net, channels)
     }
 end
 
---- Hands the configuration's update policies to a network. "real_pass" is TensorFlow's: the generator stores u in every
---- pass, the discriminator in its own step; where that step has separate passes, the trainer turns the fake one off.
----@param net sagan.nn.Module
----@param config table
----@param which "generator"|"discriminator"
-function parts.set_updates(net, config, which)
-    local spectral = (config.spectral_norm or {}).update or "every_forward"
-    if spectral == "real_pass" then spectral = which == "generator" and "every_forward" or "own_step" end
-    net:set_updates { spectral = spectral, statistics = (config.batch_norm or {}).update or "every_forward" }
-end
-
 --- The methods that both networks have for their attention modules.
 ---@param class table
 function parts.with_attention(class)

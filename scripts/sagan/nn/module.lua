@@ -4,8 +4,6 @@
 
 local core = require "sagan.core"
 
----@alias sagan.Tensor userdata  a tensor of sagan.core
-
 ---@class sagan.nn.ParameterSpec
 ---@field name string
 ---@field shape integer[]
@@ -28,7 +26,8 @@ local core = require "sagan.core"
 ---@field parameters sagan.nn.ParameterSpec[]
 ---@field buffers sagan.nn.BufferSpec[]
 ---@field normalized table<string, sagan.Tensor>  spectrally normalised weights, during a forward pass only
----@field updates {spectral: string, statistics: string}  of a root: see set_updates
+---@field update_spectral? boolean    of a root: training passes store u and v
+---@field update_statistics? boolean  of a root: training passes move running statistics
 ---@field parent? sagan.nn.Module
 ---@field root? sagan.nn.Module    set by build
 ---@field output? string           what it puts out, for print: "8x8x1024"
@@ -81,7 +80,6 @@ function Module.class(name, base)
         __call = function(cls, options)
             local m = setmetatable({
                 training = true, children = {}, parameters = {}, buffers = {}, normalized = {}, full_path = name,
-                updates = { spectral = "every_forward", statistics = "every_forward" },
             }, cls)
             m:init(options or {})
             return m

@@ -156,6 +156,7 @@ function Module:build(options)
         carve(self, slab, self.buffer_slab) -- views made before the slab became a leaf would not lead to its gradient
     end
     for _, m in self:modules() do m.root = self end
+    self.update_spectral, self.update_statistics = true, true
     return self
 end
 
@@ -175,27 +176,9 @@ function Pass:__close()
     core.set_path("")
 end
 
--- a network's own step is one that records gradients for its parameters
-local function may_update(root, policy)
-    return root.training and policy ~= "never" and (policy == "every_forward" or core.is_recording() and not root.frozen)
-end
-
---- Says when training passes store u and v and move running statistics: in every one ("every_forward"), only in those
---- that record gradients for this network's parameters ("own_step"), or in none ("never").
----@param when {spectral?: string, statistics?: string}
----@return self
-function Module:set_updates(when)
-    for key, policy in pairs(when) do
-        if key ~= "spectral" and key ~= "statistics" then error("set_updates knows spectral and statistics", 2) end
-        if policy ~= "every_forward" and policy ~= "own_step" and policy ~= "never" then
-            error(("set_updates: %s = '%s' (every_forward, own_step, never)"):format(key, tostring(policy)), 2)
-        end
-        self.updates[key] = policy
-    end
-    return self
-end
-
 --- Starts a forward pass: normalises the weights and hands every layer its own. Called by Module's __call.
+--- In training mode the root's fields update_spectral and update_statistics (both true after build) say whether this
+--- pass stores u and v and moves running statistics.
 ---@param caller sagan.nn.Module  power iterations are stored only if the whole network runs
 ---@return table pass  closed at the end of the pass
 function Module:begin_pass(caller)
@@ -204,14 +187,13 @@ function Module:begin_pass(caller)
     if s then
         core.set_path(self.full_path)
         local options = self.plan.options
-        local update = caller == self and may_update(self, self.updates.spectral)
+        local update = self.training and caller == self and self.update_spectral
         pass.weights = core.ops.spectral_norm(s.weights, s.u, s.v, s.sigma, s.layers, options.iterations, options.eps,
             update, options.through)
         for _, l in ipairs(self.plan.layers) do
             l.module.normalized[l.spec.name] = pass.weights:part(l.spec.offset + 1, l.spec.shape)
         end
     end
-    self.moves_statistics = may_update(self, self.updates.statistics)
     self.running = true -- last, so that a failure above leaves the network usable
     return pass
 end
@@ -228,7 +210,6 @@ end
 function Module:freeze()
     need_root(self, "freeze")
     self.slab:freeze(true)
-    self.frozen = true
     return self
 end
 
@@ -237,7 +218,6 @@ end
 function Module:unfreeze()
     need_root(self, "unfreeze")
     self.slab:freeze(false)
-    self.frozen = false
     return self
 end
 

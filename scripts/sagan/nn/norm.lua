@@ -4,7 +4,7 @@
 ---
 --- Conditional: gain and bias are tables {classes, C}, one row a class (Dumoulin et al. 2017).
 --- In training mode the batch's statistics are used and the running ones move by `momentum` towards them
---- (when the network's set_updates says so); in evaluation mode the running ones are used.
+--- (unless the network's update_statistics is false); in evaluation mode the running ones are used.
 
 local core = require "sagan.core"
 local Module = require "sagan.nn.module"
@@ -34,7 +34,7 @@ end
 
 -- without running tensors the op in training mode has nothing to update
 local function running(self)
-    if self.training and not self.root.moves_statistics then return nil, nil end
+    if self.training and not self.root.update_statistics then return nil, nil end
     return self.running_mean, self.running_var
 end
 
