@@ -95,8 +95,6 @@ describe("attention", function()
         with.attention[16].gamma:detach():fill_(1)
         assert.not_same(flat(without(z, y)), flat(with(z, y)))
         with:bypass_attention(true)
-        with:eval()
-        without:eval()
         assert.same(flat(without(z, y)), flat(with(z, y)))
     end)
 
