@@ -3,7 +3,8 @@
  *
  * w {n}, u {Nu}, v {Nv}, sigma {L}, layers {L,5} i32 (offset, rows, columns, offset in u, offset in v) -> wn {n}.
  * Saved: wn and the u, v, sigma that forward ended with (u, v and sigma themselves move on before backward runs); for
- * `through` also w and the u that forward started from. Miyato et al. 2018; the two gradients are derived in the kernel.
+ * `through` also w and the u that forward started from. Miyato et al. 2018; the two gradients are derived in the
+ * kernel.
  */
 #include "engine/internal.h"
 
@@ -22,7 +23,8 @@ static sag_status explain_layers(const sag_op_call *c)
         if (t[3] < 0 || t[1] > n_u - t[3])
             return sag_op_fail(c, SAG_ERR_ARG, "row %lld of layers: %d rows from %d do not fit in u", row, t[1], t[3]);
         if (t[4] < 0 || t[2] > n_v - t[4])
-            return sag_op_fail(c, SAG_ERR_ARG, "row %lld of layers: %d columns from %d do not fit in v", row, t[2], t[4]);
+            return sag_op_fail(c, SAG_ERR_ARG, "row %lld of layers: %d columns from %d do not fit in v", row, t[2],
+                               t[4]);
     }
     return sag_op_fail(c, SAG_ERR_ARG, "two rows of layers share elements of w");
 }
@@ -54,12 +56,23 @@ sag_status sag_op_spectral_norm_fwd(sag_op_call *c)
         c->keep_in = (through ? 1u : 0u) | 1u << 4;
         c->keep_out = 1u;
     }
-    spectral_norm_args a = {.w = sag_data(c->in[0]), .wn = sag_data(c->out[0]), .u = sag_data(c->in[1]),
-                            .v = sag_data(c->in[2]), .sigma = sag_data(c->in[3]), .layers = sag_data(c->in[4]),
-                            .u_used = sag_data(c->saved[0]), .v_used = sag_data(c->saved[1]),
-                            .sigma_used = sag_data(c->saved[2]), .u_start = sag_data(c->saved[3]),
-                            .n = c->in_shape[0].dim[0], .n_layers = layers.dim[0], .n_u = n_u, .n_v = n_v,
-                            .iterations = (int)iterations, .update = c->attr[2] != 0, .through = through,
+    spectral_norm_args a = {.w = sag_data(c->in[0]),
+                            .wn = sag_data(c->out[0]),
+                            .u = sag_data(c->in[1]),
+                            .v = sag_data(c->in[2]),
+                            .sigma = sag_data(c->in[3]),
+                            .layers = sag_data(c->in[4]),
+                            .u_used = sag_data(c->saved[0]),
+                            .v_used = sag_data(c->saved[1]),
+                            .sigma_used = sag_data(c->saved[2]),
+                            .u_start = sag_data(c->saved[3]),
+                            .n = c->in_shape[0].dim[0],
+                            .n_layers = layers.dim[0],
+                            .n_u = n_u,
+                            .n_v = n_v,
+                            .iterations = (int)iterations,
+                            .update = c->attr[2] != 0,
+                            .through = through,
                             .eps = (float)eps};
     const sag_status s = SAG_RUN(c, spectral_norm_fwd, &a);
     return s == SAG_ERR_ARG && c->ctx->device == SAG_CPU ? explain_layers(c) : s;
@@ -70,12 +83,22 @@ sag_status sag_op_spectral_norm_bwd(sag_op_call *c)
     sag_grad dw;
     SAG_TRY(sag_grad_in(c, 0, &dw));
     if (!dw.data) return SAG_OK;
-    spectral_norm_args a = {.w = sag_data(c->in[0]), .wn_saved = sag_data(c->out[0]), .dwn = sag_data(c->dout[0]),
-                            .dw = dw.data, .u_used = sag_data(c->saved[0]), .v_used = sag_data(c->saved[1]),
-                            .sigma_used = sag_data(c->saved[2]), .u_start = sag_data(c->saved[3]),
-                            .layers = sag_data(c->in[4]), .n = c->in_shape[0].dim[0],
-                            .n_layers = c->in_shape[4].dim[0], .n_u = c->in_shape[1].dim[0],
-                            .n_v = c->in_shape[2].dim[0], .iterations = (int)c->attr[0],
-                            .through = c->attr[3] != 0, .accumulate = dw.accumulate, .eps = (float)c->attr[1]};
+    spectral_norm_args a = {.w = sag_data(c->in[0]),
+                            .wn_saved = sag_data(c->out[0]),
+                            .dwn = sag_data(c->dout[0]),
+                            .dw = dw.data,
+                            .u_used = sag_data(c->saved[0]),
+                            .v_used = sag_data(c->saved[1]),
+                            .sigma_used = sag_data(c->saved[2]),
+                            .u_start = sag_data(c->saved[3]),
+                            .layers = sag_data(c->in[4]),
+                            .n = c->in_shape[0].dim[0],
+                            .n_layers = c->in_shape[4].dim[0],
+                            .n_u = c->in_shape[1].dim[0],
+                            .n_v = c->in_shape[2].dim[0],
+                            .iterations = (int)c->attr[0],
+                            .through = c->attr[3] != 0,
+                            .accumulate = dw.accumulate,
+                            .eps = (float)c->attr[1]};
     return SAG_RUN(c, spectral_norm_bwd, &a);
 }

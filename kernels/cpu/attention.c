@@ -4,41 +4,35 @@
  * Forward (online softmax): a block of queries meets the keys tile by tile, keeps the running maximum m and sum l of
  * each row, and rescales what it has when m grows. Saved: o and lse_i = m_i + log l_i.
  * Backward recomputes p_ij = exp(s_ij - lse_i) tile by tile. With delta_i = do_i . o_i and dp_ij = do_i . v_j:
- *   ds_ij = p_ij (dp_ij - delta_i);  dv_j = sum_i p_ij do_i;  dk_j = scale sum_i ds_ij q_i;  dq_i = scale sum_j ds_ij k_j.
- * A piece of work owns a chunk of keys, so dk and dv are its own; its share of dq goes to a buffer of its own and the
- * few shares are added in order. Pieces depend on the shapes only: the bits do not depend on the number of threads.
+ *   ds_ij = p_ij (dp_ij - delta_i);  dv_j = sum_i p_ij do_i;  dk_j = scale sum_i ds_ij q_i;  dq_i = scale sum_j ds_ij
+ * k_j. A piece of work owns a chunk of keys, so dk and dv are its own; its share of dq goes to a buffer of its own and
+ * the few shares are added in order. Pieces depend on the shapes only: the bits do not depend on the number of threads.
  * Memory beside the tensors: copies of k and v in tiles and at most 8 shares of dq, all O(N).
  * (Dao et al. 2022, FlashAttention; Rabe & Staats 2021.)
  */
-#include "kernels/cpu/tile_product.h"
-#include "kernels/cpu/vec_math.h"
+#include "kernels/cpu/attention_tiles.h"
 
-#define TILE_KEYS 128
-#define BLOCK_QUERIES 48 /* a multiple of TILE_ROWS on every level */
 #define MAX_CHUNKS 8
 #define WANTED_PIECES 32 /* enough for the cores of one machine */
-#define SERIAL_WORK 20000 /* multiplies below which a parallel region costs more than it saves */
 
-/* Tiles of a {rows, cols} matrix turned round: to[tile][c][TILE_KEYS], zero beyond the last row. */
-static void pack_transposed(float *to, const float *from, int64_t rows, int64_t cols, float factor)
+/*
+ * exp(x) for x that is not above 1 or so, as a softmax needs it: half the work of cpu_exp, since 2^n is one factor and
+ * what is below 2^-125 is 0. The sum x / ln 2 + 1.5 * 2^23 + 127 leaves the exponent field of 2^n in its low bits. NaN
+ * stays. The polynomial is minimax in relative error, 3e-9; the result is within 1.5 ulp.
+ */
+static inline cpu_vec exp_below(cpu_vec x)
 {
-    for (int64_t c = 0; c < cols; c++) {
-        for (int64_t j = 0; j < rows; j++) to[c * TILE_KEYS + j] = factor * from[j * cols + c];
-        for (int64_t j = rows; j < TILE_KEYS; j++) to[c * TILE_KEYS + j] = 0;
-    }
-}
-
-static float *pack_keys(sag_kernel_env *env, const float *x, int64_t batch, int64_t n, int64_t cols, float factor)
-{
-    const int64_t tiles = cpu_ceil_div(n, TILE_KEYS), items = batch * tiles;
-    float *to = env->scratch(env, (size_t)(items * cols * TILE_KEYS) * sizeof *to);
-    if (!to) return NULL;
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (items * cols * TILE_KEYS > SERIAL_WORK)
-    for (int64_t i = 0; i < items; i++) {
-        const int64_t b = i / tiles, j = i % tiles * TILE_KEYS;
-        pack_transposed(to + i * cols * TILE_KEYS, x + (b * n + j) * cols, cpu_min64(TILE_KEYS, n - j), cols, factor);
-    }
-    return to;
+    const cpu_vec t = x * 1.44269504f + 12583039.0f, whole = t - 12583039.0f;
+    cpu_vec r = x - whole * 0.693359375f; /* ln 2 in two parts; the first product is exact */
+    r = r + whole * 2.12194440e-4f;
+    cpu_vec p = r * 1.38145406e-3f + 8.36874545e-3f;
+    p = p * r + 4.16683890e-2f;
+    p = p * r + 0.166665211f;
+    p = p * r + 0.49999994f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    const cpu_vec power = (cpu_vec)((cpu_uvec)t << 23);
+    return cpu_select(x < -87.0f, (cpu_vec){0}, p * power);
 }
 
 /* The rows of x with zeros up to whole vectors; x itself where nothing is missing. */
@@ -54,15 +48,6 @@ static const float *pad_rows(sag_kernel_env *env, const float *x, int64_t rows, 
         memset(to + r * padded + cols, 0, (size_t)(padded - cols) * sizeof *to);
     }
     return to;
-}
-
-/* s {rows, TILE_KEYS} = q k^T over one tile. */
-static int64_t score_tile(float *s, const float *q, const float *kt, int64_t rows, int64_t keys, int64_t d)
-{
-    const int64_t vectors = cpu_ceil_div(keys, CPU_LANES);
-    tile_product(&(tile_operands){.a = q, .a_row = d, .a_depth = 1, .b = kt, .b_row = TILE_KEYS, .c = s,
-                                  .c_row = TILE_KEYS, .depth = d}, rows, vectors);
-    return vectors;
 }
 
 /* Turns a tile of scores into exp(s - m) and moves the running m, l and unnormalised o of each row. */
@@ -86,7 +71,7 @@ static void online_softmax(float *s, int64_t rows, int64_t keys, int64_t vectors
         const cpu_vec shift = cpu_splat(m[r]);
         cpu_vec sum = {0};
         for (int64_t v = 0; v < vectors; v++) {
-            const cpu_vec p = cpu_exp(cpu_load(s + v * CPU_LANES) - shift);
+            const cpu_vec p = exp_below(cpu_load(s + v * CPU_LANES) - shift);
             cpu_store(s + v * CPU_LANES, p);
             sum += p;
         }
@@ -96,15 +81,22 @@ static void online_softmax(float *s, int64_t rows, int64_t keys, int64_t vectors
 
 static void forward_block(const attention_args *a, const float *kt, const float *v, float *work, int64_t b, int64_t i0)
 {
-    const int64_t rows = cpu_min64(BLOCK_QUERIES, a->nq - i0), ep = tile_padded(a->e);
+    const int64_t rows = cpu_min64(BLOCK_QUERIES, a->nq - i0), ep = tile_padded(a->e), stride = tile_stride(a->nk);
     const float *q = (const float *)a->q + (b * a->nq + i0) * a->d;
     float *s = work, *sum_o = s + BLOCK_QUERIES * TILE_KEYS, *m = sum_o + BLOCK_QUERIES * ep, *l = m + BLOCK_QUERIES;
     for (int64_t j0 = 0; j0 < a->nk; j0 += TILE_KEYS) {
         const int64_t keys = cpu_min64(TILE_KEYS, a->nk - j0);
-        const int64_t vectors = score_tile(s, q, kt + j0 * a->d, rows, keys, a->d);
+        const int64_t vectors = score_tile(s, q, kt + j0 * a->d, stride, rows, keys, a->d);
         online_softmax(s, rows, keys, vectors, m, l, sum_o, ep, j0 == 0);
-        tile_product(&(tile_operands){.a = s, .a_row = TILE_KEYS, .a_depth = 1, .b = v + j0 * ep, .b_row = ep,
-                                      .c = sum_o, .c_row = ep, .depth = keys, .accumulate = j0 > 0},
+        tile_product(&(tile_operands){.a = s,
+                                      .a_row = TILE_KEYS,
+                                      .a_depth = 1,
+                                      .b = v + j0 * ep,
+                                      .b_row = ep,
+                                      .c = sum_o,
+                                      .c_row = ep,
+                                      .depth = keys,
+                                      .accumulate = j0 > 0},
                      rows, ep / CPU_LANES);
     }
     for (int64_t r = 0; r < rows; r++) {
@@ -129,8 +121,8 @@ static int cpu_attention_fwd(sag_kernel_env *env, const attention_args *a)
 #pragma omp parallel for num_threads(env->threads) schedule(static) if (a->batch * a->nq * a->nk > SERIAL_WORK)
     for (int64_t i = 0; i < items; i++) {
         const int64_t b = i / blocks;
-        forward_block(a, kt + b * tiles * TILE_KEYS * a->d, v + b * a->nk * ep, work + omp_get_thread_num() * work_size,
-                      b, i % blocks * BLOCK_QUERIES);
+        forward_block(a, kt + b * tiles * tile_stride(a->nk) * a->d, v + b * a->nk * ep,
+                      work + omp_get_thread_num() * work_size, b, i % blocks * BLOCK_QUERIES);
     }
     return SAG_KERNEL_OK;
 }
@@ -151,7 +143,7 @@ static void backward_softmax(float *s, float *dp, const float *lse, const float 
     for (int64_t r = 0; r < rows; r++, s += TILE_KEYS) {
         const cpu_vec shift = cpu_splat(lse[r]), mean = cpu_splat(delta[r]);
         for (int64_t v = 0; v < vectors; v++) {
-            const cpu_vec p = cpu_exp(cpu_load(s + v * CPU_LANES) - shift);
+            const cpu_vec p = exp_below(cpu_load(s + v * CPU_LANES) - shift);
             cpu_store(s + v * CPU_LANES, p);
             if (dp) {
                 float *at = dp + r * TILE_KEYS + v * CPU_LANES;
@@ -166,29 +158,58 @@ static void backward_tile(const backward_plan *plan, float *work, int64_t b, int
 {
     const attention_args *a = plan->a;
     const int64_t j0 = tile * TILE_KEYS, keys = cpu_min64(TILE_KEYS, a->nk - j0), d = a->d, e = a->e;
-    const int64_t dp = plan->dp, ep = plan->ep;
-    const float *kt = plan->kt + (b * plan->tiles + tile) * d * TILE_KEYS;
-    const float *vt = plan->vt ? plan->vt + (b * plan->tiles + tile) * e * TILE_KEYS : NULL;
-    float *s = work, *ds = s + BLOCK_QUERIES * TILE_KEYS, *dv = ds + BLOCK_QUERIES * TILE_KEYS, *dkt = dv + TILE_KEYS * ep;
+    const int64_t dp = plan->dp, ep = plan->ep, stride = tile_stride(a->nk);
+    const float *kt = plan->kt + (b * plan->tiles + tile) * d * stride;
+    const float *vt = plan->vt ? plan->vt + (b * plan->tiles + tile) * e * stride : NULL;
+    float *s = work, *ds = s + BLOCK_QUERIES * TILE_KEYS, *dv = ds + BLOCK_QUERIES * TILE_KEYS,
+          *dkt = dv + TILE_KEYS * ep;
     for (int64_t i0 = 0; i0 < a->nq; i0 += BLOCK_QUERIES) {
         const int64_t rows = cpu_min64(BLOCK_QUERIES, a->nq - i0), row0 = b * a->nq + i0;
         const float *q = (const float *)a->q + row0 * d, *dout = (const float *)a->do_ + row0 * e;
-        const int64_t vectors = score_tile(s, q, kt, rows, keys, d);
+        const int64_t vectors = score_tile(s, q, kt, stride, rows, keys, d);
         if (vt)
-            tile_product(&(tile_operands){.a = dout, .a_row = e, .a_depth = 1, .b = vt, .b_row = TILE_KEYS, .c = ds,
-                                          .c_row = TILE_KEYS, .depth = e}, rows, vectors);
+            tile_product(&(tile_operands){.a = dout,
+                                          .a_row = e,
+                                          .a_depth = 1,
+                                          .b = vt,
+                                          .b_row = stride,
+                                          .c = ds,
+                                          .c_row = TILE_KEYS,
+                                          .depth = e},
+                         rows, vectors);
         backward_softmax(s, vt ? ds : NULL, a->lse + row0, plan->delta + row0, rows, vectors);
         if (a->dv)
-            tile_product(&(tile_operands){.a = s, .a_row = 1, .a_depth = TILE_KEYS, .b = plan->dor + row0 * ep,
-                                          .b_row = ep, .c = dv, .c_row = ep, .depth = rows, .accumulate = i0 > 0},
+            tile_product(&(tile_operands){.a = s,
+                                          .a_row = 1,
+                                          .a_depth = TILE_KEYS,
+                                          .b = plan->dor + row0 * ep,
+                                          .b_row = ep,
+                                          .c = dv,
+                                          .c_row = ep,
+                                          .depth = rows,
+                                          .accumulate = i0 > 0},
                          keys, ep / CPU_LANES);
         if (a->dk)
-            tile_product(&(tile_operands){.a = q, .a_row = 1, .a_depth = d, .b = ds, .b_row = TILE_KEYS, .c = dkt,
-                                          .c_row = TILE_KEYS, .depth = rows, .accumulate = i0 > 0}, d, vectors);
+            tile_product(&(tile_operands){.a = q,
+                                          .a_row = 1,
+                                          .a_depth = d,
+                                          .b = ds,
+                                          .b_row = TILE_KEYS,
+                                          .c = dkt,
+                                          .c_row = TILE_KEYS,
+                                          .depth = rows,
+                                          .accumulate = i0 > 0},
+                         d, vectors);
         if (a->dq)
-            tile_product(&(tile_operands){.a = ds, .a_row = TILE_KEYS, .a_depth = 1,
-                                          .b = plan->k_rows + (b * a->nk + j0) * dp, .b_row = dp,
-                                          .c = dq_share + i0 * dp, .c_row = dp, .depth = keys, .accumulate = !first},
+            tile_product(&(tile_operands){.a = ds,
+                                          .a_row = TILE_KEYS,
+                                          .a_depth = 1,
+                                          .b = plan->k_rows + (b * a->nk + j0) * dp,
+                                          .b_row = dp,
+                                          .c = dq_share + i0 * dp,
+                                          .c_row = dp,
+                                          .depth = keys,
+                                          .accumulate = !first},
                          rows, dp / CPU_LANES);
     }
     for (int64_t j = 0; j < keys; j++) {
@@ -238,7 +259,8 @@ static int cpu_attention_bwd(sag_kernel_env *env, const attention_args *a)
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     if (!a->dq && !a->dk && !a->dv) return SAG_KERNEL_OK;
     const bool scores = a->dq || a->dk;
-    backward_plan p = {.a = a, .tiles = cpu_ceil_div(a->nk, TILE_KEYS), .dp = tile_padded(a->d), .ep = tile_padded(a->e)};
+    backward_plan p = {
+        .a = a, .tiles = cpu_ceil_div(a->nk, TILE_KEYS), .dp = tile_padded(a->d), .ep = tile_padded(a->e)};
     const int64_t wanted = cpu_min64(cpu_ceil_div(WANTED_PIECES, a->batch), MAX_CHUNKS);
     p.tiles_per_chunk = cpu_ceil_div(p.tiles, cpu_min64(wanted, p.tiles));
     p.chunks = cpu_ceil_div(p.tiles, p.tiles_per_chunk);
@@ -268,124 +290,10 @@ static int cpu_attention_bwd(sag_kernel_env *env, const attention_args *a)
     return SAG_KERNEL_OK;
 }
 
-/* ------------------------------------------------------------------------------------------- inspection */
-
-/* One row of the map each for the chosen queries: p {B,M,NK}. */
-static int cpu_attention_map(sag_kernel_env *env, const attention_map_args *a)
-{
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    for (int64_t i = 0; i < a->m; i++)
-        if (a->queries[i] < 0 || a->queries[i] >= a->nq) return SAG_KERNEL_BAD_INDEX;
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (a->batch * a->m * a->nk > SERIAL_WORK)
-    for (int64_t i = 0; i < a->batch * a->m; i++) {
-        const int64_t b = i / a->m;
-        const float *q = (const float *)a->q + (b * a->nq + a->queries[i % a->m]) * a->d;
-        const float *k = (const float *)a->k + b * a->nk * a->d;
-        float *p = a->p + i * a->nk, top = -INFINITY, sum = 0;
-        for (int64_t j = 0; j < a->nk; j++) {
-            float s = 0;
-#pragma omp simd reduction(+ : s)
-            for (int64_t c = 0; c < a->d; c++) s += q[c] * k[j * a->d + c];
-            p[j] = a->scale * s;
-            top = p[j] > top ? p[j] : top;
-        }
-#pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < a->nk; j++) {
-            p[j] = cpu_exp1(p[j] - top);
-            sum += p[j];
-        }
-        const float inverse = 1.0f / sum;
-        for (int64_t j = 0; j < a->nk; j++) p[j] *= inverse;
-    }
-    return SAG_KERNEL_OK;
-}
-
-/*
- * One row of a tile of scores into the running sums of its query: l = sum exp(s - m), t = sum exp(s - m) (s - m),
- * w = sum exp(s - m) distance. Then entropy = log l - t / l, mean distance = w / l.
- */
-typedef struct stats_row {
-    float m, l, t, w;
-} stats_row;
-
-static void stats_add(stats_row *row, const float *s, int64_t keys, const float *key_x, const float *key_y, float x,
-                      float y, bool first)
-{
-    float top = s[0], l = 0, t = 0, w = 0;
-#pragma omp simd reduction(max : top)
-    for (int64_t j = 0; j < keys; j++) top = s[j] > top ? s[j] : top;
-    if (first) {
-        *row = (stats_row){.m = top};
-    } else if (top > row->m) {
-        const float shrink = cpu_exp1(row->m - top);
-        row->t = shrink > 0 ? shrink * (row->t + row->l * (row->m - top)) : 0;
-        row->l *= shrink;
-        row->w *= shrink;
-        row->m = top;
-    }
-    const float m = row->m;
-#pragma omp simd reduction(+ : l, t, w)
-    for (int64_t j = 0; j < keys; j++) {
-        const float p = cpu_exp1(s[j] - m), dx = key_x[j] - x, dy = key_y[j] - y;
-        l += p;
-        t += p * (s[j] - m);
-        w += p * sqrtf(dx * dx + dy * dy);
-    }
-    row->l += l;
-    row->t += t;
-    row->w += w;
-}
-
-/* Positions are the centres of cells in units of a query cell; the keys' grid covers the same square. */
-static int cpu_attention_stats(sag_kernel_env *env, const attention_map_args *a)
-{
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    const int64_t tiles = cpu_ceil_div(a->nk, TILE_KEYS), blocks = cpu_ceil_div(a->nq, BLOCK_QUERIES);
-    const int64_t items = a->batch * blocks, work_size = BLOCK_QUERIES * TILE_KEYS;
-    const double ratio = sqrt((double)a->nk / (double)a->nq);
-    const int64_t key_width = (int64_t)lround((double)a->width * ratio);
-    const float *kt = pack_keys(env, a->k, a->batch, a->nk, a->d, a->scale);
-    float *position = env->scratch(env, (size_t)(2 * a->nk) * sizeof *position);
-    float *work = env->scratch(env, (size_t)(env->threads * work_size) * sizeof *work);
-    double *sums = env->scratch(env, (size_t)(2 * items) * sizeof *sums);
-    if (!kt || !position || !work || !sums) return SAG_KERNEL_NO_MEMORY;
-    for (int64_t j = 0; j < a->nk; j++) {
-        position[j] = (float)(((double)(j % key_width) + 0.5) / ratio);
-        position[a->nk + j] = (float)(((double)(j / key_width) + 0.5) / ratio);
-    }
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (a->batch * a->nq * a->nk > SERIAL_WORK)
-    for (int64_t i = 0; i < items; i++) {
-        const int64_t b = i / blocks, i0 = i % blocks * BLOCK_QUERIES, rows = cpu_min64(BLOCK_QUERIES, a->nq - i0);
-        const float *q = (const float *)a->q + (b * a->nq + i0) * a->d;
-        float *s = work + omp_get_thread_num() * work_size;
-        stats_row row[BLOCK_QUERIES];
-        for (int64_t tile = 0; tile < tiles; tile++) {
-            const int64_t j0 = tile * TILE_KEYS, keys = cpu_min64(TILE_KEYS, a->nk - j0);
-            score_tile(s, q, kt + (b * tiles + tile) * a->d * TILE_KEYS, rows, keys, a->d);
-            for (int64_t r = 0; r < rows; r++)
-                stats_add(&row[r], s + r * TILE_KEYS, keys, position + j0, position + a->nk + j0,
-                          (float)((i0 + r) % a->width) + 0.5f, (float)((i0 + r) / a->width) + 0.5f, tile == 0);
-        }
-        sums[2 * i] = sums[2 * i + 1] = 0;
-        for (int64_t r = 0; r < rows; r++) {
-            sums[2 * i] += (double)(cpu_log1(row[r].l) - row[r].t / row[r].l);
-            sums[2 * i + 1] += (double)(row[r].w / row[r].l);
-        }
-    }
-    double entropy = 0, distance = 0;
-    for (int64_t i = 0; i < items; i++) {
-        entropy += sums[2 * i];
-        distance += sums[2 * i + 1];
-    }
-    a->stats[0] = (float)(entropy / (double)(a->batch * a->nq));
-    a->stats[1] = (float)(distance / (double)(a->batch * a->nq));
-    return SAG_KERNEL_OK;
-}
-
 void CPU_REGISTER(attention)(sag_kernel_table *t)
 {
     t->attention_fwd = cpu_attention_fwd;
     t->attention_bwd = cpu_attention_bwd;
-    t->attention_map = cpu_attention_map;
-    t->attention_stats = cpu_attention_stats;
+    t->attention_map = CPU_ISA(attention_map);
+    t->attention_stats = CPU_ISA(attention_stats);
 }

@@ -1,7 +1,8 @@
 /*
  * embedding.c - rows of a table, y[i] = table[index[i]], and dtable[index[i]] += dy[i] in order of i.
  *
- * Backward is cut by columns, never by i, so that rows that occur twice are added in one order on any number of threads.
+ * Backward is cut by columns, never by i, so that rows that occur twice are added in one order on any number of
+ * threads.
  */
 #include "kernels/cpu/cpu.h"
 

@@ -44,7 +44,8 @@ static int mean_cost(sag_kernel_env *env, sag_gan_loss kind, loss_role role, con
     double *share = env->scratch(env, (size_t)blocks * sizeof *share);
     if (!share) return SAG_KERNEL_NO_MEMORY;
 #pragma omp parallel for num_threads(env->threads) schedule(static) if (n > SERIAL_ELEMENTS)
-    for (int64_t i = 0; i < blocks; i++) share[i] = block_sum(kind, role, x + i * BLOCK, cpu_min64(BLOCK, n - i * BLOCK));
+    for (int64_t i = 0; i < blocks; i++)
+        share[i] = block_sum(kind, role, x + i * BLOCK, cpu_min64(BLOCK, n - i * BLOCK));
     *mean = 0;
     for (int64_t i = 0; i < blocks; i++) *mean += share[i];
     *mean /= (double)n;
@@ -74,8 +75,7 @@ static void add_slopes(sag_kernel_env *env, sag_gan_loss kind, loss_role role, c
 static int cpu_gan_loss_bwd(sag_kernel_env *env, const gan_loss_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    if (a->dreal)
-        add_slopes(env, a->kind, ROLE_REAL, a->real, a->dreal, a->n_real, a->dy[0], a->accumulate_real != 0);
+    if (a->dreal) add_slopes(env, a->kind, ROLE_REAL, a->real, a->dreal, a->n_real, a->dy[0], a->accumulate_real != 0);
     if (a->dfake)
         add_slopes(env, a->kind, a->real ? ROLE_FAKE : ROLE_GENERATOR, a->fake, a->dfake, a->n_fake, a->dy[0],
                    a->accumulate_fake != 0);

@@ -17,175 +17,12 @@
  *     The two terms of dv_k share one product W^T (h u_k + db_k). u_0 is a buffer: its gradient goes nowhere. At an
  *     exact singular pair every J kills its argument and both forms agree.
  *
- * Work is cut into tiles of rows that depend on the shapes only; sums of tiles are added in order. Norms are in f64.
+ * Norms, sigma and h are summed in f64. Tiles and products: spectral_plan.c.
  */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/spectral_plan.h"
 
 #define TINY_SIGMA 1e-30f
-#define TILE_ELEMENTS 32768
-#define TILE_MIN_ROWS 32
 #define COPY_BLOCK 65536
-#define SERIAL_ELEMENTS 30000
-
-typedef struct sn_layer {
-    const float *w;
-    int64_t offset, rows, cols, u, v;
-    int64_t first_tile, n_tiles, tile_rows;
-    int64_t partial; /* n_tiles x cols floats: the tiles' shares of W^T u */
-} sn_layer;
-
-typedef struct sn_tile {
-    int32_t layer;
-    int64_t row, rows, partial;
-} sn_tile;
-
-typedef struct sn_plan {
-    const spectral_norm_args *a;
-    sn_layer *layers;
-    sn_tile *tiles;
-    int64_t *gaps; /* begin, end of what no layer covers */
-    int64_t n_tiles, n_gaps, n_partial;
-    float *partial;
-    bool threaded;
-} sn_plan;
-
-static bool inside(int64_t offset, int64_t count, int64_t n)
-{
-    return offset >= 0 && count >= 1 && offset <= n && count <= n - offset;
-}
-
-/* Checks the table of layers; layers must not share elements of w. */
-static int plan_layers(sag_kernel_env *env, const spectral_norm_args *a, sn_plan *p)
-{
-    const int64_t count = a->n_layers;
-    *p = (sn_plan){.a = a, .threaded = a->n > SERIAL_ELEMENTS};
-    p->layers = env->scratch(env, (size_t)count * sizeof *p->layers);
-    p->gaps = env->scratch(env, (size_t)(2 * count + 2) * sizeof *p->gaps);
-    int32_t *order = env->scratch(env, (size_t)count * sizeof *order);
-    if (!p->layers || !p->gaps || !order) return SAG_KERNEL_NO_MEMORY;
-    for (int64_t i = 0; i < count; i++) {
-        const int32_t *t = a->layers + 5 * i;
-        sn_layer *l = &p->layers[i];
-        *l = (sn_layer){.w = a->w + t[0], .offset = t[0], .rows = t[1], .cols = t[2], .u = t[3], .v = t[4]};
-        if (l->rows < 1 || l->cols < 1 || l->rows > a->n || !inside(l->offset, l->rows * l->cols, a->n) ||
-            !inside(l->u, l->rows, a->n_u) || !inside(l->v, l->cols, a->n_v))
-            return SAG_KERNEL_BAD_INDEX;
-        const int64_t fit = TILE_ELEMENTS / l->cols;
-        l->tile_rows = fit > TILE_MIN_ROWS ? fit : TILE_MIN_ROWS;
-        l->n_tiles = cpu_ceil_div(l->rows, l->tile_rows);
-        l->first_tile = p->n_tiles;
-        l->partial = p->n_partial;
-        p->n_tiles += l->n_tiles;
-        p->n_partial += l->n_tiles * l->cols;
-        int64_t j = i;
-        for (; j > 0 && p->layers[order[j - 1]].offset > l->offset; j--) order[j] = order[j - 1];
-        order[j] = (int32_t)i;
-    }
-    int64_t end = 0;
-    for (int64_t i = 0; i <= count; i++) {
-        const int64_t begin = i < count ? p->layers[order[i]].offset : a->n;
-        if (begin < end) return SAG_KERNEL_BAD_INDEX;
-        if (begin > end) {
-            p->gaps[2 * p->n_gaps] = end;
-            p->gaps[2 * p->n_gaps++ + 1] = begin;
-        }
-        if (i < count) end = begin + p->layers[order[i]].rows * p->layers[order[i]].cols;
-    }
-    p->tiles = env->scratch(env, (size_t)p->n_tiles * sizeof *p->tiles);
-    p->partial = env->scratch(env, (size_t)p->n_partial * sizeof *p->partial);
-    if (!p->tiles || !p->partial) return SAG_KERNEL_NO_MEMORY;
-    for (int64_t i = 0; i < count; i++) {
-        const sn_layer *l = &p->layers[i];
-        for (int64_t k = 0; k < l->n_tiles; k++) {
-            const int64_t row = k * l->tile_rows;
-            p->tiles[l->first_tile + k] = (sn_tile){.layer = (int32_t)i, .row = row,
-                                                    .rows = cpu_min64(l->tile_rows, l->rows - row),
-                                                    .partial = l->partial + k * l->cols};
-        }
-    }
-    return SAG_KERNEL_OK;
-}
-
-/* ---------------------------------------------------------------------------------------- products */
-
-/* to[c] = sum_r u[r] w[r][c], four rows at a time so that `to` is loaded and stored once for four. */
-static void tile_transposed(float *restrict to, const float *restrict w, const float *restrict u, int64_t rows,
-                            int64_t cols)
-{
-    memset(to, 0, (size_t)cols * sizeof *to);
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) {
-        const float *w0 = w + r * cols, *w1 = w0 + cols, *w2 = w1 + cols, *w3 = w2 + cols;
-        const float u0 = u[r], u1 = u[r + 1], u2 = u[r + 2], u3 = u[r + 3];
-#pragma omp simd
-        for (int64_t c = 0; c < cols; c++) to[c] += (u0 * w0[c] + u1 * w1[c]) + (u2 * w2[c] + u3 * w3[c]);
-    }
-    for (; r < rows; r++) {
-#pragma omp simd
-        for (int64_t c = 0; c < cols; c++) to[c] += u[r] * w[r * cols + c];
-    }
-}
-
-/* to[r] = sum_c w[r][c] v[c] */
-static void tile_rows_dot(float *restrict to, const float *restrict w, const float *restrict v, int64_t rows,
-                          int64_t cols)
-{
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) {
-        const float *w0 = w + r * cols, *w1 = w0 + cols, *w2 = w1 + cols, *w3 = w2 + cols;
-        float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-        for (int64_t c = 0; c < cols; c++) {
-            s0 += w0[c] * v[c];
-            s1 += w1[c] * v[c];
-            s2 += w2[c] * v[c];
-            s3 += w3[c] * v[c];
-        }
-        to[r] = s0;
-        to[r + 1] = s1;
-        to[r + 2] = s2;
-        to[r + 3] = s3;
-    }
-    for (; r < rows; r++) {
-        float s = 0;
-#pragma omp simd reduction(+ : s)
-        for (int64_t c = 0; c < cols; c++) s += w[r * cols + c] * v[c];
-        to[r] = s;
-    }
-}
-
-/* All layers: to (slab like v) = W^T u. */
-static void product_transposed(sag_kernel_env *env, const sn_plan *p, float *to, const float *u)
-{
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (p->threaded)
-    for (int64_t i = 0; i < p->n_tiles; i++) {
-        const sn_tile *t = &p->tiles[i];
-        const sn_layer *l = &p->layers[t->layer];
-        tile_transposed(p->partial + t->partial, l->w + t->row * l->cols, u + l->u + t->row, t->rows, l->cols);
-    }
-#pragma omp parallel for num_threads(env->threads) schedule(static, 1) if (p->threaded)
-    for (int64_t i = 0; i < p->a->n_layers; i++) {
-        const sn_layer *l = &p->layers[i];
-        float *restrict sum = to + l->v;
-        memcpy(sum, p->partial + l->partial, (size_t)l->cols * sizeof *sum);
-        for (int64_t k = 1; k < l->n_tiles; k++) {
-            const float *part = p->partial + l->partial + k * l->cols;
-#pragma omp simd
-            for (int64_t c = 0; c < l->cols; c++) sum[c] += part[c];
-        }
-    }
-}
-
-/* All layers: to (slab like u) = W v. */
-static void product(sag_kernel_env *env, const sn_plan *p, float *to, const float *v)
-{
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (p->threaded)
-    for (int64_t i = 0; i < p->n_tiles; i++) {
-        const sn_tile *t = &p->tiles[i];
-        const sn_layer *l = &p->layers[t->layer];
-        tile_rows_dot(to + l->u + t->row, l->w + t->row * l->cols, v + l->v, t->rows, l->cols);
-    }
-}
 
 static double dot(const float *x, const float *y, int64_t n)
 {
@@ -238,7 +75,7 @@ static void copy_gaps(sag_kernel_env *env, const sn_plan *p, float *to, const fl
 static int cpu_spectral_norm_fwd(sag_kernel_env *env, const spectral_norm_args *a)
 {
     sn_plan p;
-    const int planned = plan_layers(env, a, &p);
+    const int planned = CPU_ISA(spectral_plan)(env, a, &p);
     if (planned != SAG_KERNEL_OK) return planned;
     float *u = a->u_used ? a->u_used : env->scratch(env, (size_t)a->n_u * sizeof *u);
     float *v = a->v_used ? a->v_used : env->scratch(env, (size_t)a->n_v * sizeof *v);
@@ -248,14 +85,14 @@ static int cpu_spectral_norm_fwd(sag_kernel_env *env, const spectral_norm_args *
     memcpy(v, a->v, (size_t)a->n_v * sizeof *v);
     if (a->u_start) memcpy(a->u_start, a->u, (size_t)a->n_u * sizeof *u);
     for (int step = 0; step < a->iterations; step++) {
-        product_transposed(env, &p, v, u);
+        CPU_ISA(spectral_product_t)(env, &p, v, u);
         for (int64_t i = 0; i < a->n_layers; i++)
             normalise(v + p.layers[i].v, v + p.layers[i].v, p.layers[i].cols, a->eps);
-        product(env, &p, b, v);
+        CPU_ISA(spectral_product)(env, &p, b, v);
         for (int64_t i = 0; i < a->n_layers; i++)
             normalise(u + p.layers[i].u, b + p.layers[i].u, p.layers[i].rows, a->eps);
     }
-    if (a->iterations < 1) product(env, &p, b, v);
+    if (a->iterations < 1) CPU_ISA(spectral_product)(env, &p, b, v);
     for (int64_t i = 0; i < a->n_layers; i++) {
         const sn_layer *l = &p.layers[i];
         const float sigma = (float)dot(u + l->u, b + l->u, l->rows);
@@ -364,12 +201,14 @@ static int terms_through(sag_kernel_env *env, const sn_plan *p, const double *h,
     memcpy(u, a->u_start, (size_t)n_u * sizeof *u);
     for (int64_t t = 1; t <= steps; t++) {
         float *ut = u + t * n_u, *vt = v + t * n_v;
-        product_transposed(env, p, vt, ut - n_u);
+        CPU_ISA(spectral_product_t)(env, p, vt, ut - n_u);
         for (int64_t i = 0; i < count; i++)
-            norm_a[(t - 1) * count + i] = normalise(vt + p->layers[i].v, vt + p->layers[i].v, p->layers[i].cols, a->eps);
-        product(env, p, db, vt);
+            norm_a[(t - 1) * count + i] =
+                normalise(vt + p->layers[i].v, vt + p->layers[i].v, p->layers[i].cols, a->eps);
+        CPU_ISA(spectral_product)(env, p, db, vt);
         for (int64_t i = 0; i < count; i++)
-            norm_b[(t - 1) * count + i] = normalise(ut + p->layers[i].u, db + p->layers[i].u, p->layers[i].rows, a->eps);
+            norm_b[(t - 1) * count + i] =
+                normalise(ut + p->layers[i].u, db + p->layers[i].u, p->layers[i].rows, a->eps);
     }
     for (int64_t t = steps; t >= 1; t--) {
         float *ut = u + t * n_u, *dut = du + t * n_u, *dat = da + t * n_v;
@@ -382,11 +221,11 @@ static int terms_through(sag_kernel_env *env, const sn_plan *p, const double *h,
             if (t == steps)
                 for (int64_t r = 0; r < l->rows; r++) g[r] += (float)(h[i] * (double)ut[l->u + r]);
         }
-        product_transposed(env, p, dat, dut);
+        CPU_ISA(spectral_product_t)(env, p, dat, dut);
         for (int64_t i = 0; i < count; i++)
             normalise_bwd(dat + p->layers[i].v, v + t * n_v + p->layers[i].v, p->layers[i].cols,
                           norm_a[(t - 1) * count + i], a->eps);
-        if (t > 1) product(env, p, dut - n_u, dat);
+        if (t > 1) CPU_ISA(spectral_product)(env, p, dut - n_u, dat);
         terms->left[terms->count] = dut;
         terms->right[terms->count++] = v + t * n_v;
         terms->left[terms->count] = ut - n_u;
@@ -398,7 +237,7 @@ static int terms_through(sag_kernel_env *env, const sn_plan *p, const double *h,
 static int cpu_spectral_norm_bwd(sag_kernel_env *env, const spectral_norm_args *a)
 {
     sn_plan p;
-    const int planned = plan_layers(env, a, &p);
+    const int planned = CPU_ISA(spectral_plan)(env, a, &p);
     if (planned != SAG_KERNEL_OK) return planned;
     double *h = env->scratch(env, (size_t)a->n_layers * sizeof *h);
     if (!h) return SAG_KERNEL_NO_MEMORY;

@@ -86,7 +86,8 @@ static void release_all(sag_tensor **in, int n)
 }
 
 /* Forward and all gradients against the dense computation. */
-static void compare(int64_t b, int64_t nq, int64_t nk, int64_t d, int64_t e, double scale, float range, double tolerance)
+static void compare(int64_t b, int64_t nq, int64_t nk, int64_t d, int64_t e, double scale, float range,
+                    double tolerance)
 {
     sag_tensor *in[3];
     make_inputs(in, b, nq, nk, d, e, range);
@@ -110,14 +111,14 @@ static void test_matches_dense(void **state)
 {
     (void)state;
     compare(2, 64, 64, 4, 32, 1, 1, 2e-6);
-    compare(1, 100, 100, 8, 64, 1, 1, 2e-6);   /* sizes that fill no tile */
-    compare(3, 49, 129, 5, 7, 0.7, 1, 2e-6);   /* odd everything, one key beyond a tile */
-    compare(1, 131, 33, 1, 1, 2, 2, 2e-6);     /* depth 1 */
-    compare(2, 256, 64, 16, 48, 1, 1, 2e-6);   /* the pooled form: nk = nq / 4 */
+    compare(1, 100, 100, 8, 64, 1, 1, 2e-6); /* sizes that fill no tile */
+    compare(3, 49, 129, 5, 7, 0.7, 1, 2e-6); /* odd everything, one key beyond a tile */
+    compare(1, 131, 33, 1, 1, 2, 2, 2e-6);   /* depth 1 */
+    compare(2, 256, 64, 16, 48, 1, 1, 2e-6); /* the pooled form: nk = nq / 4 */
     compare(1, 300, 700, 17, 130, 0.25, 1, 3e-6);
     compare(1, 1, 1, 3, 5, 1, 1, 2e-6);
-    compare(2, 5, 1, 3, 20, 1, 1, 2e-6);       /* a single key: o = v */
-    compare(40, 16, 16, 4, 8, 1, 1, 2e-6);     /* many images: one chunk each */
+    compare(2, 5, 1, 3, 20, 1, 1, 2e-6);         /* a single key: o = v */
+    compare(40, 16, 16, 4, 8, 1, 1, 2e-6);       /* many images: one chunk each */
     compare(1, 50, 1100, 128, 9, 0.1f, 1, 3e-6); /* several chunks of several tiles */
 }
 
@@ -348,11 +349,16 @@ static void test_bad_shapes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_matches_dense),   cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_partial_gradients), cmocka_unit_test(test_extreme_logits),
-        cmocka_unit_test(test_nan_spreads),     cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_memory_is_linear), cmocka_unit_test(test_map),
-        cmocka_unit_test(test_stats),           cmocka_unit_test(test_bad_shapes),
+        cmocka_unit_test(test_matches_dense),
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_partial_gradients),
+        cmocka_unit_test(test_extreme_logits),
+        cmocka_unit_test(test_nan_spreads),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_memory_is_linear),
+        cmocka_unit_test(test_map),
+        cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_bad_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, testing_teardown);
 }

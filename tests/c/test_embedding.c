@@ -10,7 +10,8 @@ static void test_values_and_gradient(void **state)
     sag_tensor *dy = make_tensor(sag_shape2(n, d), 2);
     assert_ok(sag_tensor_require_grad(in[0]));
     sag_tensor *y = apply(SAG_OP_embedding, in, NULL);
-    for (int64_t i = 0; i < n; i++) assert_memory_equal(f32(y) + i * d, f32(in[0]) + index[i] * d, (size_t)d * sizeof(float));
+    for (int64_t i = 0; i < n; i++)
+        assert_memory_equal(f32(y) + i * d, f32(in[0]) + index[i] * d, (size_t)d * sizeof(float));
     assert_ok(sag_tape_backward_from(y, dy));
     float want[7 * 67] = {0};
     for (int64_t i = 0; i < n; i++)

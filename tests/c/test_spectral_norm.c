@@ -33,10 +33,10 @@ static void release(problem *p)
 
 /* Rows of unequal shapes in no order of offset, with gaps before, between and behind. */
 static const int32_t mixed[] = {
-    50, 6, 9, 7, 20,  /* 50..104 */
-    3,  4, 11, 0, 0,  /* 3..47 */
-    110, 1, 13, 4, 35, /* one row: 110..123 */
-    130, 12, 1, 20, 49, /* one column: 130..142 */
+    50,  6,  9,  7,  20, /* 50..104 */
+    3,   4,  11, 0,  0,  /* 3..47 */
+    110, 1,  13, 4,  35, /* one row: 110..123 */
+    130, 12, 1,  20, 49, /* one column: 130..142 */
 };
 static problem mixed_problem(void)
 {
@@ -52,8 +52,8 @@ static void normalise(double *x, int64_t n, double eps)
 }
 
 /* wn, and u, v, sigma as they end. */
-static void reference(const problem *p, const double *w, double *u, double *v, double *sigma, double *wn, int iterations,
-                      double eps)
+static void reference(const problem *p, const double *w, double *u, double *v, double *sigma, double *wn,
+                      int iterations, double eps)
 {
     memcpy(wn, w, (size_t)p->n * sizeof *wn);
     for (int64_t l = 0; l < p->n_layers; l++) {
@@ -115,8 +115,7 @@ static void test_forward(void **state)
 }
 
 /* The tape's gradient of sum(wn r), beginning from the u and v in p. */
-static sag_tensor *tape_gradient(problem *p, const sag_tensor *r, int iterations, double eps,
-                                 bool through)
+static sag_tensor *tape_gradient(problem *p, const sag_tensor *r, int iterations, double eps, bool through)
 {
     const double attr[4] = {iterations, eps, 1, through};
     assert_ok(sag_tensor_require_grad(p->in[W]));
@@ -210,8 +209,8 @@ static void test_gradients(void **state)
 /* ------------------------------------------------------------- against a singular value decomposition */
 
 /*
- * One-sided Jacobi: turns the rows of a {m,n} against each other until all are orthogonal, q collects the turns. Then the
- * largest row is sigma v^T and the same row of q is u.
+ * One-sided Jacobi: turns the rows of a {m,n} against each other until all are orthogonal, q collects the turns. Then
+ * the largest row is sigma v^T and the same row of q is u.
  */
 static double largest_singular(double *a, int64_t m, int64_t n, double *u, double *v)
 {
@@ -227,7 +226,8 @@ static double largest_singular(double *a, int64_t m, int64_t n, double *u, doubl
                     ij += a[i * n + c] * a[j * n + c];
                 }
                 if (fabs(ij) < 1e-300) continue;
-                const double zeta = (jj - ii) / (2 * ij), t = (zeta < 0 ? -1 : 1) / (fabs(zeta) + sqrt(1 + zeta * zeta));
+                const double zeta = (jj - ii) / (2 * ij),
+                             t = (zeta < 0 ? -1 : 1) / (fabs(zeta) + sqrt(1 + zeta * zeta));
                 const double cosine = 1 / sqrt(1 + t * t), sine = cosine * t;
                 for (int64_t c = 0; c < n; c++) {
                     const double x = a[i * n + c], y = a[j * n + c];
@@ -405,11 +405,16 @@ static void test_bad_layers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward),     cmocka_unit_test(test_gradient_through),
-        cmocka_unit_test(test_gradient_constants), cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_against_svd), cmocka_unit_test(test_zero_weights),
-        cmocka_unit_test(test_single_element), cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_large),       cmocka_unit_test(test_bad_layers),
+        cmocka_unit_test(test_forward),
+        cmocka_unit_test(test_gradient_through),
+        cmocka_unit_test(test_gradient_constants),
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_against_svd),
+        cmocka_unit_test(test_zero_weights),
+        cmocka_unit_test(test_single_element),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_bad_layers),
     };
     return cmocka_run_group_tests(tests, NULL, testing_teardown);
 }
