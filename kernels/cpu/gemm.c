@@ -7,8 +7,7 @@
 #include "kernels/cpu/gemm.h"
 
 #include "kernels/cpu/gemm_tile.h"
-
-#define DOT_ROWS 6 /* rows of one tile of dot products: 6 x 4 accumulators */
+#include "kernels/cpu/transpose.h"
 
 /* ------------------------------------------------------------------------------------------------- tiles */
 
@@ -31,49 +30,55 @@ TILE_SIZES(ROWS_TILE, rows)
 static tile_kernel *const rows_wide[TILE_VARIANTS] = {NULL, TILE_SIZES(ROWS_WIDE, rows)};
 static tile_kernel *const rows_narrow[TILE_VARIANTS] = {NULL, TILE_SIZES(ROWS_NARROW, rows)};
 
-static float lanes_sum(cpu_vec v)
-{
-    float x[CPU_LANES];
-    cpu_store(x, v);
-#pragma GCC unroll 4
-    for (int half = CPU_LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) x[i] += x[i + half];
-    return x[0];
-}
-
-/* DOT_ROWS rows against n <= 4 columns, both with k contiguous and padded with zeros to whole vectors. */
-__attribute__((always_inline)) static inline void dot_tile(const int n, int64_t depth, const float *a, const float *b,
-                                                           int64_t ld, const tile_out *out)
-{
-    cpu_vec acc[DOT_ROWS * GEMM_DOT_N];
-#pragma GCC unroll 24
-    for (int i = 0; i < DOT_ROWS * n; i++) acc[i] = (cpu_vec){0};
-#pragma GCC unroll 1
-    for (int64_t k = 0; k < depth; k += CPU_LANES) {
-        cpu_vec w[GEMM_DOT_N];
-#pragma GCC unroll 4
-        for (int j = 0; j < n; j++) w[j] = cpu_load(b + j * ld + k);
-#pragma GCC unroll 6
-        for (int i = 0; i < DOT_ROWS; i++) {
-            cpu_vec x = cpu_load(a + i * ld + k);
-#pragma GCC unroll 4
-            for (int j = 0; j < n; j++) acc[i * n + j] += x * w[j];
-        }
+#if CPU_LANES > 4
+#define PAIRS_TILE(family, v)                                                                                    \
+    static void family##_g2x##v(int64_t depth, const float *a, int64_t a_step, const float *b, int64_t ldb,      \
+                                const tile_out *out)                                                             \
+    {                                                                                                            \
+        (void)a_step, (void)ldb;                                                                                 \
+        tile_run_groups(4 * v, 2, depth, a, GEMM_LDA, b, out);                                                   \
     }
-    float tile[DOT_ROWS * GEMM_DOT_N];
-#pragma GCC unroll 24
-    for (int i = 0; i < DOT_ROWS * n; i++) tile[i] = lanes_sum(acc[i]);
-    tile_store_edge(tile, n, out);
+TILE_SIZES(PAIRS_TILE, rows)
+#define ROWS_PAIRS(family, v) family##_g2x##v,
+static tile_kernel *const rows_pairs[TILE_VARIANTS] = {NULL, TILE_SIZES(ROWS_PAIRS, rows)};
+#endif
+#if CPU_LANES == 16
+#define FOURS_TILE(family, v)                                                                                    \
+    static void family##_g4x##v(int64_t depth, const float *a, int64_t a_step, const float *b, int64_t ldb,      \
+                                const tile_out *out)                                                             \
+    {                                                                                                            \
+        (void)a_step, (void)ldb;                                                                                 \
+        tile_run_groups(4 * v, 4, depth, a, GEMM_LDA, b, out);                                                   \
+    }
+TILE_SIZES(FOURS_TILE, rows)
+#define ROWS_FOURS(family, v) family##_g4x##v,
+static tile_kernel *const rows_fours[TILE_VARIANTS] = {NULL, TILE_SIZES(ROWS_FOURS, rows)};
+#endif
+
+/* How a strip of `cols` columns is laid out and which kernels take it. */
+typedef struct strip_kind {
+    int vectors, group;
+    tile_kernel *const *kernels; /* for v * (group or vectors == 1 ? 4 : 2) rows */
+} strip_kind;
+
+static strip_kind kind_of(int64_t cols)
+{
+    if (cols > CPU_LANES) return (strip_kind){2, 1, rows_wide};
+#if CPU_LANES == 16
+    if (cols <= 4) return (strip_kind){1, 4, rows_fours};
+#endif
+#if CPU_LANES > 4
+    if (cols <= CPU_LANES / 2) return (strip_kind){1, 2, rows_pairs};
+#endif
+    return (strip_kind){1, 1, rows_narrow};
 }
 
 /* --------------------------------------------------------------------------------------------- layout of B */
 
 typedef struct gemm_plan {
-    int64_t blocks, depth;  /* of k */
+    int64_t blocks, depth;  /* of k; depth a multiple of 4 */
     int64_t width;          /* columns with padding */
     int64_t mc, m_pieces, n_pieces;
-    bool dot;
-    int64_t ld;             /* dot: k rounded up to whole vectors */
     int64_t b_floats, panel_floats;
 } gemm_plan;
 
@@ -86,20 +91,16 @@ static int64_t round_up(int64_t a, int64_t to)
 static gemm_plan plan_of(const gemm_job *job)
 {
     gemm_plan p = {0};
-    p.dot = job->n <= GEMM_DOT_N && job->k >= 2 * CPU_LANES;
     p.blocks = cpu_ceil_div(job->k, GEMM_KC);
-    p.depth = cpu_ceil_div(job->k, p.blocks);
+    p.depth = round_up(cpu_ceil_div(job->k, p.blocks), 4);
+    p.blocks = cpu_ceil_div(job->k, p.depth);
     p.width = round_up(job->n, CPU_LANES);
-    p.n_pieces = p.dot ? 1 : cpu_ceil_div(job->n, GEMM_NC);
-    int64_t grain = p.dot ? 4 * DOT_ROWS : 2 * GEMM_MR;
-    int64_t most = p.dot ? grain : GEMM_MC;
-    p.mc = round_up(cpu_ceil_div(job->m * p.n_pieces, 32), grain); /* at least 32 pieces if there are rows enough */
-    if (p.mc > most) p.mc = most;
+    p.n_pieces = cpu_ceil_div(job->n, GEMM_NC);
+    p.mc = round_up(cpu_ceil_div(job->m * p.n_pieces, 32), 2 * GEMM_MR); /* at least 32 pieces if there are rows enough */
+    if (p.mc > GEMM_MC) p.mc = GEMM_MC;
     p.m_pieces = cpu_ceil_div(job->m, p.mc);
-    p.ld = round_up(job->k, CPU_LANES);
-    p.b_floats = p.dot ? job->n * p.ld : job->k * p.width;
-    p.b_floats = round_up(p.b_floats, 16);
-    p.panel_floats = round_up(p.dot ? p.mc * p.ld : p.mc * GEMM_LDA, 16) + 16;
+    p.b_floats = round_up(round_up(job->k, 4) * p.width, 16);
+    p.panel_floats = p.mc * GEMM_LDA + 16;
     return p;
 }
 
@@ -108,9 +109,19 @@ static int64_t b_at(const gemm_b *b, int64_t k)
     return b->offset ? b->offset[k] : k * b->row;
 }
 
-/* Columns n0 .. n0+cols of k0 .. k0+depth to dst[k * width + j], zeros behind. */
-static void pack_strip(const gemm_b *b, int64_t k0, int64_t depth, int64_t n0, int64_t cols, int64_t width, float *dst)
+/* Columns n0 .. n0+cols of k0 .. k0+depth, zeros behind, to dst[k][column], or in groups of k [k / g][column][k % g]. */
+static void pack_strip(const gemm_b *b, int64_t k0, int64_t depth, int64_t n0, int64_t cols, float *dst)
 {
+    strip_kind kind = kind_of(cols);
+    int64_t width = kind.vectors * CPU_LANES, g = kind.group;
+    if (g > 1) {
+        gemm_clear(dst, round_up(depth, g) * width / g);
+        for (int64_t k = 0; k < depth; k++) {
+            const float *src = b->data + b_at(b, k0 + k) + n0 * b->column;
+            for (int64_t j = 0; j < cols; j++) dst[k / g * width + j * g + k % g] = src[j * b->column];
+        }
+        return;
+    }
     if (b->column == 1) {
         for (int64_t k = 0; k < depth; k++, dst += width) {
             gemm_copy(dst, b->data + b_at(b, k0 + k) + n0, cols);
@@ -118,59 +129,43 @@ static void pack_strip(const gemm_b *b, int64_t k0, int64_t depth, int64_t n0, i
         }
         return;
     }
-    for (int64_t k = 0; k < depth; k++, dst += width) {
+    int64_t k = 0;
+    while (k < depth) {
         const float *src = b->data + b_at(b, k0 + k) + n0 * b->column;
-        for (int64_t j = 0; j < cols; j++) dst[j] = src[j * b->column];
-        gemm_clear(dst + cols, width - cols);
+        bool block = k + CPU_LANES <= depth && b_at(b, k0 + k + CPU_LANES - 1) == b_at(b, k0 + k) + CPU_LANES - 1;
+        if (block) { /* k runs along memory: transpose squares */
+            int64_t j = 0;
+            for (; j + CPU_LANES <= cols; j += CPU_LANES) transpose_square(src + j * b->column, b->column, dst + k * width + j, width);
+            for (; j < cols; j++)
+                for (int64_t i = 0; i < CPU_LANES; i++) dst[(k + i) * width + j] = src[j * b->column + i];
+            for (int64_t i = 0; i < CPU_LANES; i++) gemm_clear(dst + (k + i) * width + cols, width - cols);
+            k += CPU_LANES;
+        } else {
+            for (int64_t j = 0; j < cols; j++) dst[k * width + j] = src[j * b->column];
+            gemm_clear(dst + k * width + cols, width - cols);
+            k++;
+        }
     }
 }
 
 /* Strip number `strip` of the block of k that starts at k0: [depth][width of strip]. */
 static float *strip_at(const gemm_plan *p, float *packed, int64_t k0, int64_t depth, int64_t strip)
 {
-    return packed + k0 * p->width + strip * GEMM_NR * depth;
+    return packed + k0 * p->width + strip * GEMM_NR * round_up(depth, 4);
 }
 
 static void pack_b(const gemm_job *job, const gemm_plan *p, float *packed, int threads)
 {
-    if (p->dot) {
-        for (int64_t j = 0; j < job->n; j++) {
-            for (int64_t k = 0; k < job->k; k++) packed[j * p->ld + k] = job->b.data[b_at(&job->b, k) + j * job->b.column];
-            gemm_clear(packed + j * p->ld + job->k, p->ld - job->k);
-        }
-        return;
-    }
     int64_t strips = cpu_ceil_div(job->n, GEMM_NR);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && job->k * job->n > 16384)
     for (int64_t u = 0; u < strips * p->blocks; u++) {
         int64_t k0 = u / strips * p->depth, n0 = u % strips * GEMM_NR;
         int64_t depth = cpu_min64(p->depth, job->k - k0), cols = cpu_min64(GEMM_NR, job->n - n0);
-        pack_strip(&job->b, k0, depth, n0, cols, cpu_min64(GEMM_NR, p->width - n0), strip_at(p, packed, k0, depth, u % strips));
+        pack_strip(&job->b, k0, depth, n0, cols, strip_at(p, packed, k0, depth, u % strips));
     }
 }
 
 /* ------------------------------------------------------------------------------------------------ pieces */
-
-static void run_dot(const gemm_job *job, const gemm_plan *p, const float *packed, float *panel, int64_t m0)
-{
-    float *row[DOT_ROWS];
-    int64_t rows = cpu_min64(p->mc, job->m - m0);
-    job->fetch(job->a, m0, rows, 0, job->k, panel, p->ld);
-    for (int64_t i = 0; i < rows; i++) gemm_clear(panel + i * p->ld + job->k, p->ld - job->k);
-    for (int64_t i = rows; i < round_up(rows, DOT_ROWS); i++) gemm_clear(panel + i * p->ld, p->ld);
-    for (int64_t i = 0; i < rows; i += DOT_ROWS) {
-        tile_out out = {.row = row, .rows = (int)cpu_min64(DOT_ROWS, rows - i), .cols = (int)job->n,
-                        .add = job->accumulate != 0, .bias = job->bias};
-        job->place(job->c, m0 + i, out.rows, row);
-        const float *a = panel + i * p->ld;
-        switch (job->n) {
-        case 1: dot_tile(1, p->ld, a, packed, p->ld, &out); break;
-        case 2: dot_tile(2, p->ld, a, packed, p->ld, &out); break;
-        case 3: dot_tile(3, p->ld, a, packed, p->ld, &out); break;
-        default: dot_tile(4, p->ld, a, packed, p->ld, &out); break;
-        }
-    }
-}
 
 static void run_piece(const gemm_job *job, const gemm_plan *p, float *packed, float *panel, int64_t m0, int64_t n0)
 {
@@ -181,17 +176,18 @@ static void run_piece(const gemm_job *job, const gemm_plan *p, float *packed, fl
         int64_t depth = cpu_min64(p->depth, job->k - k0);
         job->fetch(job->a, m0, rows, k0, depth, panel, GEMM_LDA);
         /* The rows that fill up the last tile are never stored, but must not hold denormals. */
-        for (int64_t i = rows; i < round_up(rows, 4); i++) gemm_clear(panel + i * GEMM_LDA, depth);
+        int64_t whole = round_up(depth, 4);
+        for (int64_t i = rows; i < round_up(rows, 4); i++) gemm_clear(panel + i * GEMM_LDA, whole);
+        for (int64_t i = 0; i < rows && whole > depth; i++) gemm_clear(panel + i * GEMM_LDA + depth, whole - depth);
         for (int64_t n = n0; n < n1; n += GEMM_NR) {
-            bool wide = n1 - n > CPU_LANES;
-            int64_t most = wide ? GEMM_MR : 2 * GEMM_MR, grain = wide ? 2 : 4;
+            strip_kind kind = kind_of(n1 - n);
+            int64_t grain = kind.vectors == 2 ? 2 : 4, most = grain * (GEMM_MR / 2);
             const float *b = strip_at(p, packed, k0, depth, n / GEMM_NR);
             for (int64_t i = 0; i < rows; i += most) {
                 tile_out out = {.row = row + i, .col = n, .rows = (int)cpu_min64(most, rows - i),
                                 .cols = (int)cpu_min64(GEMM_NR, n1 - n), .add = job->accumulate || k0 > 0,
                                 .bias = job->bias && k0 == 0 ? job->bias + n : NULL};
-                int64_t v = cpu_ceil_div(out.rows, grain);
-                (wide ? rows_wide : rows_narrow)[v](depth, panel + i * GEMM_LDA, 1, b, 0, &out);
+                kind.kernels[cpu_ceil_div(out.rows, grain)](kind.group > 1 ? whole : depth, panel + i * GEMM_LDA, 1, b, 0, &out);
             }
         }
     }
@@ -213,8 +209,7 @@ void CPU_ISA(gemm_run)(const gemm_job *job, void *memory, int threads)
     for (int64_t u = 0; u < p.m_pieces * p.n_pieces; u++) {
         float *panel = panels + omp_get_thread_num() * p.panel_floats;
         int64_t m0 = u / p.n_pieces * p.mc;
-        if (p.dot) run_dot(job, &p, packed, panel, m0);
-        else run_piece(job, &p, packed, panel, m0, u % p.n_pieces * GEMM_NC);
+        run_piece(job, &p, packed, panel, m0, u % p.n_pieces * GEMM_NC);
     }
 }
 

@@ -24,7 +24,6 @@
 #define GEMM_KC 256
 #define GEMM_LDA 272 /* row stride of a panel: fixed, so that a tile needs one address register; no power of two */
 #define GEMM_NC 256  /* columns that one piece of work covers */
-#define GEMM_DOT_N 4 /* up to this many columns vectors run along k instead */
 
 /* Copies columns k0 .. k0+depth of rows m0 .. m0+rows of A to panel[i * ld + k]. */
 typedef void gemm_fetch(const void *a, int64_t m0, int64_t rows, int64_t k0, int64_t depth, float *panel, int64_t ld);
@@ -64,17 +63,33 @@ typedef struct gemm_rows {
 void CPU_ISA(gemm_fetch_rows)(const void *a, int64_t m0, int64_t rows, int64_t k0, int64_t depth, float *panel, int64_t ld);
 void CPU_ISA(gemm_place_rows)(const void *c, int64_t m0, int64_t rows, float **row);
 
-/* n floats; runs are short, so no call. */
+/* n floats. Runs are short: GEMM_NO_CALL keeps the compiler from turning the loops into calls of memcpy and memset. */
+#define GEMM_NO_CALL(p) __asm__("" : "+r"(p))
 static inline void gemm_copy(float *restrict d, const float *restrict s, int64_t n)
 {
-    for (; n >= CPU_LANES; n -= CPU_LANES, d += CPU_LANES, s += CPU_LANES) cpu_store(d, cpu_load(s));
-    for (; n >= 4; n -= 4, d += 4, s += 4) memcpy(d, s, 16);
-    for (; n > 0; n--) *d++ = *s++;
+    for (; n >= CPU_LANES; n -= CPU_LANES, d += CPU_LANES, s += CPU_LANES) {
+        GEMM_NO_CALL(d);
+        cpu_store(d, cpu_load(s));
+    }
+    for (; n >= 4; n -= 4, d += 4, s += 4) {
+        GEMM_NO_CALL(d);
+        memcpy(d, s, 16);
+    }
+    for (; n > 0; n--, d++, s++) {
+        GEMM_NO_CALL(d);
+        *d = *s;
+    }
 }
 static inline void gemm_clear(float *d, int64_t n)
 {
-    for (; n >= CPU_LANES; n -= CPU_LANES, d += CPU_LANES) cpu_store(d, (cpu_vec){0});
-    for (; n > 0; n--) *d++ = 0.0f;
+    for (; n >= CPU_LANES; n -= CPU_LANES, d += CPU_LANES) {
+        GEMM_NO_CALL(d);
+        cpu_store(d, (cpu_vec){0});
+    }
+    for (; n > 0; n--, d++) {
+        GEMM_NO_CALL(d);
+        *d = 0.0f;
+    }
 }
 
 #endif

@@ -8,6 +8,10 @@
 
 #include "kernels/cpu/gemm.h"
 
+#if CPU_LANES == 16
+#include <immintrin.h>
+#endif
+
 /* Where a tile goes: row[i] + col, `rows` by `cols` of it are real; add: to what is there; bias: {cols} or NULL. */
 typedef struct tile_out {
     float *const *row;
@@ -19,16 +23,51 @@ typedef struct tile_out {
 
 typedef void tile_kernel(int64_t depth, const float *a, int64_t a_step, const float *b, int64_t ldb, const tile_out *out);
 
-static inline void tile_store_edge(const float *tile, int width, const tile_out *out)
+/* The first n < CPU_LANES numbers at p, zeros behind; and their store. */
+static inline cpu_vec load_part(const float *p, int n)
 {
-    for (int i = 0; i < out->rows; i++) {
-        float *c = out->row[i] + out->col;
-        for (int j = 0; j < out->cols; j++) {
-            float v = tile[i * width + j];
-            if (out->bias) v += out->bias[j];
-            c[j] = out->add ? c[j] + v : v;
-        }
+#if CPU_LANES == 16
+    return (cpu_vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p);
+#else
+    float x[CPU_LANES] = {0};
+    for (int i = 0; i < n; i++) x[i] = p[i];
+    return cpu_load(x);
+#endif
+}
+static inline void store_part(float *p, cpu_vec v, int n)
+{
+#if CPU_LANES == 16
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), (__m512)v);
+#else
+    float x[CPU_LANES];
+    cpu_store(x, v);
+    for (int i = 0; i < n; i++) p[i] = x[i];
+#endif
+}
+
+/* One vector of a result: `n` numbers at c, with bias and what is there. */
+static inline void tile_store(float *c, cpu_vec v, int n, const float *bias, bool add)
+{
+    if (n >= CPU_LANES) {
+        if (bias) v += cpu_load(bias);
+        if (add) v = cpu_load(c) + v;
+        cpu_store(c, v);
+    } else if (n > 0) {
+        if (bias) v += load_part(bias, n);
+        if (add) v = load_part(c, n) + v;
+        store_part(c, v, n);
     }
+}
+
+/* The same for a tile that hangs over the last column; out of line, it is rare. */
+__attribute__((noinline, unused)) static void tile_store_edge(const float *tile, int vectors, const tile_out *out)
+{
+    for (int i = 0; i < out->rows; i++)
+        for (int j = 0; j < vectors; j++) {
+            int at = j * CPU_LANES;
+            tile_store(out->row[i] + out->col + at, cpu_load(tile + i * vectors * CPU_LANES + at), out->cols - at,
+                       out->bias ? out->bias + at : NULL, out->add);
+        }
 }
 
 __attribute__((always_inline)) static inline void tile_run(const int rows, const int vectors, int64_t depth,
@@ -57,20 +96,81 @@ __attribute__((always_inline)) static inline void tile_run(const int rows, const
             if (i >= out->rows) break;
             float *c = out->row[i] + out->col;
 #pragma GCC unroll 2
-            for (int j = 0; j < vectors; j++) {
-                cpu_vec v = acc[i * vectors + j];
-                if (out->bias) v += cpu_load(out->bias + j * CPU_LANES);
-                if (out->add) v = cpu_load(c + j * CPU_LANES) + v;
-                cpu_store(c + j * CPU_LANES, v);
-            }
+            for (int j = 0; j < vectors; j++)
+                tile_store(c + j * CPU_LANES, acc[i * vectors + j], CPU_LANES,
+                           out->bias ? out->bias + j * CPU_LANES : NULL, out->add);
         }
     } else {
         float tile[2 * GEMM_MR * CPU_LANES];
 #pragma GCC unroll 28
         for (int i = 0; i < rows * vectors; i++) cpu_store(tile + i * CPU_LANES, acc[i]);
-        tile_store_edge(tile, vectors * CPU_LANES, out);
+        tile_store_edge(tile, vectors, out);
     }
 }
+
+/*
+ * Few columns: a vector holds CPU_LANES / group of them, each in `group` neighbouring lanes that take turns along k. So
+ * a(i, k .. k+group) is broadcast as a whole, and the lanes of a column are added at the end. b is packed to match.
+ */
+#if CPU_LANES > 4
+#define TILE_GROUPS (CPU_LANES / 4) /* the largest group: 4 columns remain */
+
+static inline cpu_vec splat_group(const float *p, const int group)
+{
+#if CPU_LANES == 16
+    if (group == 4) {
+        __m128 x = _mm_loadu_ps(p);
+        return (cpu_vec)_mm512_broadcast_f32x4(x);
+    }
+#endif
+    typedef double pairs __attribute__((vector_size(CPU_LANES * 4)));
+    double x;
+    memcpy(&x, p, sizeof x);
+    (void)group;
+#if CPU_LANES == 16
+    return (cpu_vec)(pairs){x, x, x, x, x, x, x, x};
+#else
+    return (cpu_vec)(pairs){x, x, x, x};
+#endif
+}
+
+/* Sums of groups of lanes, in the first CPU_LANES / group lanes. */
+static inline cpu_vec fold_groups(cpu_vec v, const int group)
+{
+#if CPU_LANES == 16
+    v += __builtin_shuffle(v, (cpu_ivec){1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14});
+    if (group == 2) return __builtin_shuffle(v, (cpu_ivec){0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15});
+    v += __builtin_shuffle(v, (cpu_ivec){2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
+    return __builtin_shuffle(v, (cpu_ivec){0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15});
+#else
+    (void)group;
+    v += __builtin_shuffle(v, (cpu_ivec){1, 0, 3, 2, 5, 4, 7, 6});
+    return __builtin_shuffle(v, (cpu_ivec){0, 2, 4, 6, 1, 3, 5, 7});
+#endif
+}
+
+/* depth is a multiple of group. */
+__attribute__((always_inline)) static inline void tile_run_groups(const int rows, const int group, int64_t depth, const float *a,
+                                                                  const int64_t a_row, const float *b, const tile_out *out)
+{
+    cpu_vec acc[2 * GEMM_MR];
+#pragma GCC unroll 28
+    for (int i = 0; i < rows; i++) acc[i] = (cpu_vec){0};
+#pragma GCC unroll 1
+    for (int64_t k = 0; k < depth; k += group) {
+        cpu_vec w = cpu_load(b);
+#pragma GCC unroll 28
+        for (int i = 0; i < rows; i++) acc[i] += splat_group(a + i * a_row, group) * w;
+        a += group;
+        b += CPU_LANES;
+    }
+#pragma GCC unroll 28
+    for (int i = 0; i < rows; i++) {
+        if (i >= out->rows) break;
+        tile_store(out->row[i] + out->col, fold_groups(acc[i], group), out->cols, out->bias, out->add);
+    }
+}
+#endif
 
 /* Kernels for 2, 4 .. GEMM_MR rows of two vectors and 4, 8 .. 2 GEMM_MR rows of one; `row` is the constant a_row, `step`
  * the constant or variable a_step. */

@@ -3,18 +3,20 @@
  * y[b] = op(a[b]) op(b[b]) + bias. Many batches: one thread each, with its own packing buffer; few: threads inside each.
  */
 #include "kernels/cpu/patches.h"
+#include "kernels/cpu/transpose.h"
 
-/* Rows of a transposed operand {K,M}: element (m, k) at base[k * stride + m]. 16 rows at a time, so that what is written
- * stays in L1 while what is read comes in whole lines. */
+/* Rows of a transposed operand {K,M}: element (m, k) at base[k * stride + m]. */
 static void fetch_columns(const void *a, int64_t m0, int64_t rows, int64_t k0, int64_t depth, float *panel, int64_t ld)
 {
     const gemm_rows *s = a;
-    for (int64_t i0 = 0; i0 < rows; i0 += 16) {
-        int64_t n = cpu_min64(16, rows - i0);
+    for (int64_t i0 = 0; i0 < rows; i0 += CPU_LANES) {
+        int64_t n = cpu_min64(CPU_LANES, rows - i0), k = 0;
         const float *src = s->base + k0 * s->stride + m0 + i0;
         float *dst = panel + i0 * ld;
-        for (int64_t k = 0; k < depth; k++, src += s->stride)
-            for (int64_t i = 0; i < n; i++) dst[i * ld + k] = src[i];
+        if (n == CPU_LANES)
+            for (; k + CPU_LANES <= depth; k += CPU_LANES) transpose_square(src + k * s->stride, s->stride, dst + k, ld);
+        for (; k < depth; k++)
+            for (int64_t i = 0; i < n; i++) dst[i * ld + k] = src[k * s->stride + i];
     }
 }
 

@@ -8,19 +8,23 @@
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/patches.h"
 
-#define OUTER_CHUNK 128  /* pixels between two passes over the sums: patches of a strip fit in L1 */
+#define OUTER_CHUNK 128   /* pixels between two passes over the sums: patches of a strip fit in L1 */
 #define OUTER_COLUMNS 192 /* a multiple of GEMM_NR */
+#define OUTER_LD 208      /* rows of patches an odd number of cache lines apart, so that they spread over the sets of L1 */
+#define OUTER_STEP 16     /* g is repacked: [tile][pixel][OUTER_STEP rows], one cache line for each pixel */
 
 #define OUTER_TILE(family, v)                                                                                    \
     static void family##_2x##v(int64_t depth, const float *a, int64_t a_step, const float *b, int64_t ldb,       \
                                const tile_out *out)                                                              \
     {                                                                                                            \
-        tile_run(2 * v, 2, depth, a, 1, a_step, b, ldb, out);                                                    \
+        (void)a_step, (void)ldb;                                                                                 \
+        tile_run(2 * v, 2, depth, a, 1, OUTER_STEP, b, OUTER_LD, out);                                           \
     }                                                                                                            \
     static void family##_1x##v(int64_t depth, const float *a, int64_t a_step, const float *b, int64_t ldb,       \
                                const tile_out *out)                                                              \
     {                                                                                                            \
-        tile_run(4 * v, 1, depth, a, 1, a_step, b, ldb, out);                                                    \
+        (void)a_step, (void)ldb;                                                                                 \
+        tile_run(2 * v, 1, depth, a, 1, OUTER_STEP, b, OUTER_LD, out);                                           \
     }
 TILE_SIZES(OUTER_TILE, outer)
 #define OUTER_WIDE(family, v) family##_2x##v,
@@ -28,21 +32,35 @@ TILE_SIZES(OUTER_TILE, outer)
 static tile_kernel *const outer_wide[TILE_VARIANTS] = {NULL, TILE_SIZES(OUTER_WIDE, outer)};
 static tile_kernel *const outer_narrow[TILE_VARIANTS] = {NULL, TILE_SIZES(OUTER_NARROW, outer)};
 
-/* Reads up to 3 floats past row i0 + rows of g when the tile is larger than what is left: see `pad`. */
-static void outer_tiles(const float *g, int64_t ld, int64_t rows, int64_t depth, const float *panel, int64_t cols, float *dw,
+/* Rows of dw that one tile covers: an even number, as equal as can be. */
+static int64_t tile_rows(int64_t rows)
+{
+    return cpu_ceil_div(cpu_ceil_div(rows, cpu_ceil_div(rows, GEMM_MR)), 2) * 2;
+}
+
+static void pack_g(const float *g, int64_t ld, int64_t rows, int64_t each, int64_t depth, float *dst)
+{
+    for (int64_t i = 0; i < rows; i += each, dst += OUTER_CHUNK * OUTER_STEP) {
+        int64_t n = cpu_min64(each, rows - i);
+        for (int64_t m = 0; m < depth; m++) {
+            gemm_copy(dst + m * OUTER_STEP, g + m * ld + i, n);
+            if (n % 2) dst[m * OUTER_STEP + n] = 0.0f;
+        }
+    }
+}
+
+static void outer_tiles(const float *g, int64_t rows, int64_t each, int64_t depth, const float *panel, int64_t cols, float *dw,
                         int64_t dw_ld, bool add)
 {
     for (int64_t j = 0; j < cols; j += GEMM_NR) {
-        bool wide = cols - j > CPU_LANES;
-        int64_t most = wide ? GEMM_MR : 2 * GEMM_MR, grain = wide ? 2 : 4;
-        int64_t tiles = cpu_ceil_div(rows, most), each = cpu_ceil_div(cpu_ceil_div(rows, tiles), grain) * grain;
-        for (int64_t i = 0; i < rows; i += each) {
-            float *row[2 * GEMM_MR];
+        tile_kernel *const *kernels = cols - j > CPU_LANES ? outer_wide : outer_narrow;
+        const float *a = g;
+        for (int64_t i = 0; i < rows; i += each, a += OUTER_CHUNK * OUTER_STEP) {
+            float *row[GEMM_MR];
             tile_out out = {.row = row, .col = j, .rows = (int)cpu_min64(each, rows - i),
                             .cols = (int)cpu_min64(GEMM_NR, cols - j), .add = add};
             for (int t = 0; t < out.rows; t++) row[t] = dw + (i + t) * dw_ld;
-            int64_t v = cpu_ceil_div(out.rows, grain);
-            (wide ? outer_wide : outer_narrow)[v](depth, g + i, ld, panel + j, OUTER_COLUMNS, &out);
+            kernels[cpu_ceil_div(out.rows, 2)](depth, a, 0, panel + j, 0, &out);
         }
     }
 }
@@ -59,18 +77,16 @@ int CPU_ISA(outer)(sag_kernel_env *env, const patches *x, int64_t pixels, const 
     slices = cpu_ceil_div(chunks, per_slice);
 
     int threads = pixels * rows * columns < 32768 ? 1 : env->threads;
-    int64_t panel_floats = OUTER_CHUNK * OUTER_COLUMNS;
-    int64_t g_ld = cpu_ceil_div(rows, 4) * 4, g_floats = cpu_ceil_div(OUTER_CHUNK * g_ld, 16) * 16;
-    bool pad = rows % 4 != 0; /* tiles step by 2 or 4 rows: a copy of g with whole steps */
-    int64_t each = panel_floats + (pad ? g_floats : 0);
+    int64_t each = tile_rows(rows), panel_floats = OUTER_CHUNK * OUTER_LD;
+    int64_t own_floats = panel_floats + cpu_ceil_div(rows, each) * OUTER_CHUNK * OUTER_STEP;
     int64_t sum_floats = slices > 1 ? slices * rows * columns : 0;
-    float *memory = env->scratch(env, (size_t)(threads * each + sum_floats) * sizeof(float));
+    float *memory = env->scratch(env, (size_t)(threads * own_floats + sum_floats) * sizeof(float));
     if (!memory) return SAG_KERNEL_NO_MEMORY;
-    float *sums = memory + threads * each;
+    float *sums = memory + threads * own_floats;
 
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
     for (int64_t u = 0; u < slices * blocks; u++) {
-        float *panel = memory + omp_get_thread_num() * each, *g_copy = panel + panel_floats;
+        float *panel = memory + omp_get_thread_num() * own_floats, *g_copy = panel + panel_floats;
         int64_t slice = u / blocks, j0 = u % blocks * OUTER_COLUMNS, cols = cpu_min64(OUTER_COLUMNS, columns - j0);
         int64_t whole = cpu_ceil_div(cols, CPU_LANES) * CPU_LANES;
         float *out = (slices > 1 ? sums + slice * rows * columns : dw) + j0;
@@ -78,19 +94,11 @@ int CPU_ISA(outer)(sag_kernel_env *env, const patches *x, int64_t pixels, const 
         bool add = slices == 1 && accumulate;
         for (int64_t m0 = slice * per_slice * OUTER_CHUNK; m0 < m1; m0 += OUTER_CHUNK) {
             int64_t depth = cpu_min64(OUTER_CHUNK, m1 - m0);
-            CPU_ISA(patches_fetch)(x, m0, depth, j0, cols, panel, OUTER_COLUMNS);
+            CPU_ISA(patches_fetch)(x, m0, depth, j0, cols, panel, OUTER_LD);
             if (whole > cols)
-                for (int64_t m = 0; m < depth; m++) gemm_clear(panel + m * OUTER_COLUMNS + cols, whole - cols);
-            const float *left = g + m0 * ld;
-            int64_t left_ld = ld;
-            if (pad) {
-                for (int64_t m = 0; m < depth; m++) {
-                    gemm_copy(g_copy + m * g_ld, left + m * ld, rows);
-                    gemm_clear(g_copy + m * g_ld + rows, g_ld - rows);
-                }
-                left = g_copy, left_ld = g_ld;
-            }
-            outer_tiles(left, left_ld, rows, depth, panel, cols, out, columns, add);
+                for (int64_t m = 0; m < depth; m++) gemm_clear(panel + m * OUTER_LD + cols, whole - cols);
+            pack_g(g + m0 * ld, ld, rows, each, depth, g_copy);
+            outer_tiles(g_copy, rows, each, depth, panel, cols, out, columns, add);
             add = true;
         }
     }

@@ -42,27 +42,57 @@ static void fold(int kind, const float *w, int64_t k, int64_t c, float *f, int t
         }
 }
 
-/* df, element (o, t, i) at o * so + t * st + i * si -> dw {K,3,3,C}: each tap sums the t that hold it. */
-static void unfold(int kind, const float *df, int64_t so, int64_t st, int64_t si, int64_t k, int64_t c, float *dw,
-                   int accumulate, int threads)
+/* The four t that hold a tap: two in each dimension. */
+static void holders(int kind, int tap, int *at)
 {
     const int *first = folds[kind].first, *last = folds[kind].last;
+    for (int t = 0; t < 16; t++)
+        if (first[t / 4] <= tap / 3 && tap / 3 <= last[t / 4] && first[t % 4] <= tap % 3 && tap % 3 <= last[t % 4]) *at++ = t;
+}
+
+/* df {K,4,4,C} -> dw {K,3,3,C} */
+static void unfold(int kind, const float *df, int64_t k, int64_t c, float *dw, int accumulate, int threads)
+{
     float scale = folds[kind].scale;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && k * c > 4096)
     for (int64_t o = 0; o < k; o++)
         for (int tap = 0; tap < 9; tap++) {
-            int at[4], n = 0; /* two t in each dimension hold a tap */
-            for (int t = 0; t < 16; t++)
-                if (first[t / 4] <= tap / 3 && tap / 3 <= last[t / 4] && first[t % 4] <= tap % 3 && tap % 3 <= last[t % 4])
-                    at[n++] = t;
-            float *d = dw + (o * 9 + tap) * c;
-            const float *s = df + o * so;
+            int at[4];
+            holders(kind, tap, at);
+            const float *s = df + o * 16 * c, *p0 = s + at[0] * c, *p1 = s + at[1] * c, *p2 = s + at[2] * c, *p3 = s + at[3] * c;
+            float *restrict d = dw + (o * 9 + tap) * c;
             for (int64_t i = 0; i < c; i++) {
-                float v = scale * ((s[at[0] * st + i * si] + s[at[1] * st + i * si]) +
-                                   (s[at[2] * st + i * si] + s[at[3] * st + i * si]));
+                float v = scale * ((p0[i] + p1[i]) + (p2[i] + p3[i]));
                 d[i] = accumulate ? d[i] + v : v;
             }
         }
+}
+
+/* df {C,4,4,K} -> dw {K,3,3,C}, square by square: one side is strided whatever the order. */
+static void unfold_transposed(int kind, const float *df, int64_t k, int64_t c, float *dw, int accumulate, int threads)
+{
+    enum { SIDE = 16 };
+    float scale = folds[kind].scale;
+    int64_t blocks = cpu_ceil_div(k, SIDE);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && k * c > 4096)
+    for (int64_t b = 0; b < blocks * 9; b++) {
+        int64_t o = b / 9 * SIDE, no = cpu_min64(SIDE, k - o), tap = b % 9;
+        int at[4];
+        holders(kind, (int)tap, at);
+        for (int64_t i0 = 0; i0 < c; i0 += SIDE) {
+            float square[SIDE][SIDE];
+            int64_t ni = cpu_min64(SIDE, c - i0);
+            for (int64_t i = 0; i < ni; i++) {
+                const float *s = df + (i0 + i) * 16 * k + o, *p0 = s + at[0] * k, *p1 = s + at[1] * k, *p2 = s + at[2] * k,
+                            *p3 = s + at[3] * k;
+                for (int64_t j = 0; j < no; j++) square[i][j] = scale * ((p0[j] + p1[j]) + (p2[j] + p3[j]));
+            }
+            for (int64_t j = 0; j < no; j++) {
+                float *d = dw + ((o + j) * 9 + tap) * c + i0;
+                for (int64_t i = 0; i < ni; i++) d[i] = accumulate ? d[i] + square[i][j] : square[i][j];
+            }
+        }
+    }
 }
 
 /* How F is read by a product whose inner index runs over (taps, `in` channels) and whose columns are the other side's. */
@@ -192,7 +222,7 @@ static int cpu_upconv_bwd_w(sag_kernel_env *env, const conv_args *a)
                   .left = -1, .r = 4, .s = 4};
     int result = CPU_ISA(outer)(env, &dy, a->n * a->h * a->w_in, a->x, a->c, a->c, df, 0);
     if (result != SAG_KERNEL_OK) return result;
-    unfold(FOLD_UP, df, 1, a->k, 16 * a->k, a->k, a->c, a->dw, a->accumulate_dw, env->threads);
+    unfold_transposed(FOLD_UP, df, a->k, a->c, a->dw, a->accumulate_dw, env->threads);
     return bias_gradient(env, a);
 }
 
@@ -206,7 +236,7 @@ static int cpu_convpool_bwd_w(sag_kernel_env *env, const conv_args *a)
                  .left = -1, .r = 4, .s = 4};
     int result = CPU_ISA(outer)(env, &x, a->n * a->p * a->q, a->dy, a->k, a->k, df, 0);
     if (result != SAG_KERNEL_OK) return result;
-    unfold(FOLD_POOL, df, 16 * a->c, a->c, 1, a->k, a->c, a->dw, a->accumulate_dw, env->threads);
+    unfold(FOLD_POOL, df, a->k, a->c, a->dw, a->accumulate_dw, env->threads);
     return bias_gradient(env, a);
 }
 
