@@ -27,7 +27,7 @@ function repl.show(value)
     local keys = {}
     for key in pairs(value) do keys[#keys + 1] = key end
     if #keys == 0 then return "{}" end
-    local list = #keys == #value
+    local length_of_list = #value
     table.sort(keys, function(a, b)
         if math.type(a) and math.type(b) then return a < b end
         if type(a) ~= type(b) then return type(a) < type(b) end
@@ -39,7 +39,8 @@ function repl.show(value)
             parts[i] = ("... (%d in all)"):format(#keys)
             break
         end
-        parts[i] = list and brief(value[key]) or ("%s = %s"):format(key_text(key), brief(value[key]))
+        local listed = math.type(key) == "integer" and key >= 1 and key <= length_of_list
+        parts[i] = listed and brief(value[key]) or ("%s = %s"):format(key_text(key), brief(value[key]))
         length = length + #parts[i] + 2
     end
     if length <= 96 then return "{" .. table.concat(parts, ", ") .. "}" end
@@ -121,11 +122,12 @@ end
 
 --- The chunk for what has been typed: as an expression if it is one. nil, message, incomplete.
 function repl.compile(text)
-    local chunk = load("return " .. text:gsub("^%s*=", ""), "=prompt")
-    if chunk then return chunk end
+    local function unfinished(message) return message:find("<eof>'?$") ~= nil end
+    local expression, complaint = load("return " .. text:gsub("^%s*=", ""), "=prompt")
+    if expression then return expression end
     local statement, message = load(text, "=prompt")
     if statement then return statement end
-    return nil, message, message:find("<eof>'?$") ~= nil
+    return nil, message, unfinished(message) or unfinished(complaint)
 end
 
 --- Reads lines until they make a chunk: source and chunk; nil at the end of input; false for nothing to run.
