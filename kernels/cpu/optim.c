@@ -2,6 +2,7 @@
  * optim.c - one pass over whole parameter slabs: Adam, the moving average of weights, fill, axpy, and the loss ring.
  * Every hyperparameter is read from memory at the time of the call.
  */
+#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/columns.h"
 
 static uint64_t clock_of(const int32_t *clock)
@@ -66,14 +67,6 @@ static int cpu_ema(sag_kernel_env *env, const ema_args *a)
     return SAG_KERNEL_OK;
 }
 
-static uint16_t bf16_of(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x0040u);
-    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
-}
-
 #define FILL(type, number)                                                                                           \
     do {                                                                                                             \
         type *x = a->x, value = (number);                                                                            \
@@ -88,7 +81,7 @@ static int cpu_fill(sag_kernel_env *env, const fill_args *a)
 {
     switch (a->dtype) {
     case SAG_F32: FILL(float, (float)a->value); return SAG_KERNEL_OK;
-    case SAG_BF16: FILL(uint16_t, bf16_of((float)a->value)); return SAG_KERNEL_OK;
+    case SAG_BF16: FILL(uint16_t, cpu_bf16_of((float)a->value)); return SAG_KERNEL_OK;
     case SAG_U8: FILL(uint8_t, (uint8_t)a->value); return SAG_KERNEL_OK;
     case SAG_I32: FILL(int32_t, (int32_t)a->value); return SAG_KERNEL_OK;
     default: return SAG_KERNEL_UNSUPPORTED;
