@@ -23,7 +23,7 @@ static void check_axis(sag_op op, sag_shape s, int axis)
     assert_close(f32(y), want, count, 1.5e-7);
     free(want);
     sag_tensor_release(y);
-    if (n < 3000) check_gradients(op, &x, &attr, 1, 0.25, 2e-5);
+    if (n < 3000) check_gradients(op, &x, &attr, 1, 64, 2e-5); /* linear: a long step drowns the rounding */
     check_threads(op, &x, &attr, 1);
     sag_tensor_release(x);
 }
