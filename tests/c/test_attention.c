@@ -246,6 +246,48 @@ static void test_memory_is_linear(void **state)
     if (large > 5 * small) fail_msg("peak grew from %lld to %lld", (long long)small, (long long)large);
 }
 
+static sag_status forward_and_backward(sag_tensor **in, const sag_tensor *r)
+{
+    const double scale = 1;
+    sag_tensor *out[SAG_MAX_OUT] = {NULL}, *dy = NULL;
+    sag_status s = sag_op_apply(testing_context(), SAG_OP_attention, in, &scale, out);
+    if (s == SAG_OK) s = sag_tensor_create(testing_context(), SAG_F32, sag_tensor_shape(r), &dy);
+    if (s == SAG_OK) s = sag_tensor_copy(dy, r);
+    if (s == SAG_OK) s = sag_tape_backward_from(out[0], dy);
+    sag_tensor_release(dy);
+    sag_tensor_release(out[0]);
+    sag_tape_clear(testing_context());
+    return s;
+}
+
+/* Each allocation fails once: an error that says so, and nothing that stays behind. */
+static void test_allocation_failure(void **state)
+{
+    (void)state;
+    sag_context *ctx = testing_context();
+    sag_tensor *in[3], *r = make_tensor(sag_shape3(2, 30, 5), 4);
+    make_inputs(in, 2, 30, 40, 3, 5, 1);
+    for (int i = 0; i < 3; i++) assert_ok(sag_tensor_require_grad(in[i]));
+    sag_memory_stats before, after;
+    sag_status s = SAG_ERR_MEMORY;
+    int64_t n = 0;
+    assert_ok(forward_and_backward(in, r)); /* gradients exist from here on */
+    sag_context_memory(ctx, &before);
+    while (s != SAG_OK && n < 200) {
+        sag_context_trim(ctx);
+        sag_debug_fail_allocation(++n);
+        s = forward_and_backward(in, r);
+        sag_debug_fail_allocation(0);
+        sag_context_memory(ctx, &after);
+        assert_true(s == SAG_OK || s == SAG_ERR_MEMORY);
+        assert_true(after.live_tensors == before.live_tensors && after.live_storages == before.live_storages);
+    }
+    assert_int_equal(s, SAG_OK);
+    assert_true(n > 5);
+    sag_tensor_release(r);
+    release_all(in, 3);
+}
+
 static void test_map(void **state)
 {
     (void)state;
@@ -356,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_nan_spreads),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_memory_is_linear),
+        cmocka_unit_test(test_allocation_failure),
         cmocka_unit_test(test_map),
         cmocka_unit_test(test_stats),
         cmocka_unit_test(test_bad_shapes),
