@@ -3,7 +3,7 @@
  *
  * stb is compiled here and nowhere else, with our allocator and only these three formats. It forgives what we must not:
  * it reads zeros behind the end of the data and ignores the checksums of a PNG. So it reads through callbacks that notice the
- * end, and the chunks of a PNG are checked first.
+ * end, and the chunks of a PNG and the Huffman tables of a JPEG are checked first.
  */
 #include "engine/io/image.h"
 
@@ -16,8 +16,25 @@
 
 static unsigned char *deflate_for_stb(const unsigned char *bytes, int size, int *out_size, int quality);
 
-#define STBI_MALLOC(n) sag_host_alloc(n)
-#define STBI_REALLOC(p, n) sag_host_realloc((p), (n))
+/* stb forgets on some of its ways out that memory was what it lacked. */
+static _Thread_local bool out_of_memory;
+
+static void *alloc_for_stb(size_t size)
+{
+    void *p = sag_host_alloc(size);
+    out_of_memory = out_of_memory || !p;
+    return p;
+}
+
+static void *realloc_for_stb(void *old, size_t size)
+{
+    void *p = sag_host_realloc(old, size);
+    out_of_memory = out_of_memory || !p;
+    return p;
+}
+
+#define STBI_MALLOC(n) alloc_for_stb(n)
+#define STBI_REALLOC(p, n) realloc_for_stb((p), (n))
 #define STBI_FREE(p) sag_host_free(p)
 #define STBI_ASSERT(x) ((void)0)
 #define STBI_NO_STDIO
@@ -42,7 +59,9 @@ static unsigned char *deflate_for_stb(const unsigned char *bytes, int size, int 
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
 
-/* stb's own compressor makes files a fifth larger and is slower. */
+static _Thread_local uint8_t *deflated; /* stb drops it when the allocation after it fails */
+
+/* In place of stb's own compressor, which makes larger files. */
 static unsigned char *deflate_for_stb(const unsigned char *bytes, int size, int *out_size, int quality)
 {
     uLongf n = compressBound((uLong)size);
@@ -53,6 +72,7 @@ static unsigned char *deflate_for_stb(const unsigned char *bytes, int size, int 
         return NULL;
     }
     *out_size = (int)n;
+    deflated = out;
     return out;
 }
 
@@ -138,6 +158,52 @@ static sag_status check_png_chunks(const uint8_t *b, size_t size, const char *na
     }
 }
 
+static size_t byte_at(const uint8_t *b, size_t size, size_t at)
+{
+    return at < size ? b[at] : 0; /* as stb reads it */
+}
+
+/* The Huffman tables of one segment, `at` being its length field: sixteen counts that may not sum to more than 256. */
+static sag_status check_huffman(const uint8_t *b, size_t size, size_t at, const char *name)
+{
+    int64_t left = (int64_t)(byte_at(b, size, at) << 8 | byte_at(b, size, at + 1)) - 2;
+    size_t p = at + 2;
+    while (left > 0) {
+        size_t codes = 0;
+        for (size_t i = 1; i <= 16; i++) codes += byte_at(b, size, p + i);
+        if (codes > 256) SAG_FAIL(SAG_ERR_FORMAT, "%s: JPEG segment at byte %zu has a broken Huffman table", name, at - 2);
+        p += 17 + codes;
+        left -= 17 + (int64_t)codes;
+    }
+    return SAG_OK;
+}
+
+/*
+ * stb_image 2.27 writes behind its arrays for a table of more than 256 codes, so tables are checked before it sees them:
+ * by the segments up to the first scan, and from there on, where stb may lose its place in damaged data, at every two bytes
+ * that could begin a table.
+ */
+static sag_status check_jpeg_tables(const uint8_t *b, size_t size, const char *name)
+{
+    size_t at = 2;
+    for (;;) {
+        while (at < size && b[at] != 0xff) at++;
+        while (at < size && b[at] == 0xff) at++;
+        if (at >= size) return SAG_OK;
+        uint8_t marker = b[at++];
+        if (marker == 0xd9) return SAG_OK;
+        if (marker == 0xda) break;
+        if (marker == 0xc4) SAG_TRY(check_huffman(b, size, at, name));
+        size_t length = byte_at(b, size, at) << 8 | byte_at(b, size, at + 1);
+        if (length < 2) SAG_FAIL(SAG_ERR_FORMAT, "%s: JPEG segment at byte %zu has no length", name, at - 2);
+        if (length > size - at) return SAG_OK; /* stb will run into the end */
+        at += length;
+    }
+    for (; size - at >= 2; at++)
+        if (b[at] == 0xff && b[at + 1] == 0xc4) SAG_TRY(check_huffman(b, size, at + 2, name));
+    return SAG_OK;
+}
+
 static sag_status prepare(const void *bytes, size_t size, const char *name, source *s)
 {
     const char *kind = sag_image_kind(bytes, size);
@@ -145,14 +211,16 @@ static sag_status prepare(const void *bytes, size_t size, const char *name, sour
     if (!kind) SAG_FAIL(SAG_ERR_FORMAT, "%s: is neither PNG, JPEG nor BMP", name);
     if (size > INT_MAX) SAG_FAIL(SAG_ERR_FORMAT, "%s: more than 2 GiB for one image", name);
     if (kind[0] == 'p') SAG_TRY(check_png_chunks(bytes, size, name));
+    if (kind[0] == 'j') SAG_TRY(check_jpeg_tables(bytes, size, name));
     *s = (source){.bytes = bytes, .size = size};
+    out_of_memory = false;
     return SAG_OK;
 }
 
 static sag_status refuse(const source *s, const char *name)
 {
     const char *reason = stbi_failure_reason();
-    if (reason && strcmp(reason, "outofmem") == 0) SAG_FAIL(SAG_ERR_MEMORY, "%s: no memory to decode it", name);
+    if (out_of_memory) SAG_FAIL(SAG_ERR_MEMORY, "%s: no memory to decode it", name);
     if (s->overrun)
         SAG_FAIL(SAG_ERR_FORMAT, "%s: is cut short: decoding needs more than its %zu bytes", name, s->size);
     SAG_FAIL(SAG_ERR_FORMAT, "%s: cannot decode: %s", name, reason ? reason : "unknown reason");
@@ -227,10 +295,13 @@ sag_status sag_image_encode_png(const sag_image *image, uint8_t **bytes, size_t 
     *bytes = NULL;
     *size = 0;
     int n = 0;
+    deflated = NULL;
     uint8_t *png = stbi_write_png_to_mem(image->pixels, image->width * image->channels, image->width, image->height,
                                          image->channels, &n);
-    if (!png)
+    if (!png) {
+        sag_host_free(deflated);
         SAG_FAIL(SAG_ERR_MEMORY, "png: no memory to encode %d x %d x %d", image->height, image->width, image->channels);
+    }
     *bytes = png;
     *size = (size_t)n;
     return SAG_OK;
