@@ -131,8 +131,8 @@ static int l_part(lua_State *L)
     if (lsag_check_shape(L, 3, false, &s) <= lua_gettop(L)) return luaL_error(L, "part takes a start and one shape");
     lsag_check_status(L, sag_shape_numel(s, &n));
     if (start < 1 || start - 1 > sag_tensor_numel(t) - n)
-        return luaL_error(L, "part: elements %I to %I are outside of the tensor's %I", (LUAI_UACINT)start,
-                          (LUAI_UACINT)(start + n - 1), (LUAI_UACINT)sag_tensor_numel(t));
+        return luaL_error(L, "part: %I elements from number %I on are outside of the tensor's %I", (LUAI_UACINT)n,
+                          (LUAI_UACINT)start, (LUAI_UACINT)sag_tensor_numel(t));
     sag_tensor **slot = lsag_new_tensor(L);
     LSAG_TRY(L, sag_tensor_view(t, start - 1, s, slot));
     return 1;
