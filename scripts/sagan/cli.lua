@@ -1,7 +1,7 @@
 --- The command line of sagan-lua: options, scripts, experiments, commands, the prompt.
 --
--- A command is a file scripts/sagan/commands/<word>.lua that returns { summary = "one line", help = "longer text",
--- main = function(args) ... return exit_code end }.
+-- A command is a file scripts/sagan/commands/<word>.lua that returns { main = function(args) ... return exit_code end } and
+-- answers --help itself. Its first line, "--- sagan-lua word - what it does", is its line in the help here.
 local program = require "sagan.program"
 local traceback = require "sagan.traceback"
 
@@ -78,8 +78,10 @@ local function print_help()
     local names = cli.commands()
     if #names > 0 then io.write("commands\n") end
     for _, name in ipairs(names) do
-        local loaded, command = pcall(require, "sagan.commands." .. name)
-        io.write(("  %-15s %s\n"):format(name, loaded and type(command) == "table" and command.summary or ""))
+        local file = io.open(command_file(name))
+        local first = file and file:read("l") or ""
+        if file then file:close() end
+        io.write(("  %-15s %s\n"):format(name, first:match("^%-+ sagan%-lua %w+ +%- +(.-)%.?$") or ""))
     end
     io.write(#names > 0 and "\n" or "", examples)
     return 0
@@ -88,10 +90,6 @@ end
 local function run_command(word, args)
     local ok, code = guarded(function()
         local command = require("sagan.commands." .. word)
-        if command.help and (args[1] == "--help" or args[1] == "-h") then
-            print((command.help:gsub("%s+$", "")))
-            return 0
-        end
         return command.main(args)
     end)
     if not ok then return code end

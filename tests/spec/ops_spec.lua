@@ -117,6 +117,17 @@ describe("ops", function()
         assert.matches("'seed' to normal: whole number expected, got nothing", message_of(ops.normal, a, clock))
     end)
 
+    it("convert between dtypes", function()
+        local t = core.tensor { 1, 2.5, 300 }
+        assert.same({ 1, 2.5, 300 }, t:to("bf16"):to("f32"):totable())
+        assert.equal("bf16", t:to("bf16").dtype)
+        assert.same({ 1, 2.5, 300 }, t:to("bf16"):totable())
+        assert.same({ 1, 2.5 }, core.tensor({ 1, 2.5 }, { dtype = "bf16" }):totable())
+        assert.same({ 3, 3 }, core.full({ 2 }, 3, { dtype = "bf16" }):totable())
+        assert.same({ 3, 3 }, core.full({ 2 }, 3, { dtype = "u8" }):totable())
+        assert.same({ -3, -3 }, core.full({ 2 }, -3, { dtype = "i32" }):totable())
+    end)
+
     describe("operators", function()
         local a, b, row = { { 1, 2 }, { 3, 4 } }, { { 5, -6 }, { 7, 8 } }, { 10, 20 }
 
