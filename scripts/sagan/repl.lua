@@ -6,6 +6,7 @@ local traceback = require "sagan.traceback"
 local repl = {}
 
 local MAX_SHOWN = 20 -- fields of a printed table
+local KEY_ORDER = { number = 1, string = 2 }
 
 ----------------------------------------------------------------------------------------------------- values
 
@@ -30,7 +31,8 @@ function repl.show(value)
     local length_of_list = #value
     table.sort(keys, function(a, b)
         if math.type(a) and math.type(b) then return a < b end
-        if type(a) ~= type(b) then return type(a) < type(b) end
+        local p, q = KEY_ORDER[type(a)] or 3, KEY_ORDER[type(b)] or 3
+        if p ~= q then return p < q end
         return tostring(a) < tostring(b)
     end)
     local parts, length = {}, 0

@@ -145,6 +145,26 @@ x +
         assert.matches("prompt:1: syntax error near '%+'\n$", text)
     end)
 
+    it("completes names at the prompt", function()
+        local function complete(text)
+            return (run(("-e 'x = sagan.zeros(2) print(require(\"sagan.repl\").complete(\"%s\"))'"):format(text)))
+        end
+        assert.equal("d\n", complete("sagan.ops.conv2"))
+        assert.equal("s\n", complete("return sagan.zero"))
+        assert.equal("ad\n", complete("x:requires_gr")) -- requires_grad and requires_grad_
+        assert.matches("^nil\tsoftmax +softplus", complete("x:soft"))
+        assert.equal("nil\n", complete("nothing.at.all"))
+        assert.equal("ction\n", complete("local fun"))
+    end)
+
+    it("shows values readably at the prompt", function()
+        local function show(code) return (run(("-e 'print(require(\"sagan.repl\").show(%s))'"):format(code))) end
+        assert.equal("{}\n", show "{}")
+        assert.equal('{1, "two", x = {}, [true] = 3}\n', (show('{1, \"two\", x = {}, [true] = 3}'):gsub("table: [%w]+", "{}")))
+        assert.equal("tensor {1} f32 cpu\n  7\n", show "sagan.tensor(7)")
+        assert.matches("%(100 in all%)", show "(function() local t = {} for i = 1, 100 do t[i] = i end return t end)()")
+    end)
+
     it("stops a script at Ctrl-C", function()
         local path = write("endless.lua", "io.write('started\\n') io.flush() while true do end")
         local pipe = io.popen(("timeout --preserve-status -k 20 -s INT 0.5 %s %s 2>&1; echo code $?"):format(program, path))
