@@ -100,12 +100,13 @@ sag_status folder_list(folder_scan *s)
     SAG_TRY(sag_file_stat(s->r->path, &info));
     if (info.type == SAG_FILE_MISSING) SAG_FAIL(SAG_ERR_IO, "%s: %s does not exist", s->r->spec, s->r->path);
     if (info.type == SAG_FILE_FOLDER) return list_folder(s, "", 0);
-    if (!sag_archive_is(s->r->path))
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: neither a folder nor a .tar or .tar.gz archive", s->r->spec);
     s->archive = true;
     lister l = {s, SAG_OK};
     sag_archive_visitor v = {.user = &l, .wants = list_member};
-    SAG_TRY(sag_archive_walk(s->r->path, &v));
+    sag_status status = sag_archive_walk(s->r->path, &v);
+    if (status == SAG_ERR_FORMAT && s->count == 0)
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: neither a folder nor a .tar or .tar.gz archive: %s", s->r->spec, sag_error_message());
+    SAG_TRY(status);
     return l.status;
 }
 

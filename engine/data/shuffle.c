@@ -3,28 +3,14 @@
  * same on every machine and any epoch can be had without the ones before it.
  */
 #include "engine/data/dataset_internal.h"
-
-/* Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). */
-static void philox(uint32_t c[4], uint32_t k0, uint32_t k1)
-{
-    for (int r = 0; r < 10; r++) {
-        uint64_t p0 = (uint64_t)c[0] * 0xd2511f53u, p1 = (uint64_t)c[2] * 0xcd9e8d57u;
-        uint32_t a = (uint32_t)(p1 >> 32) ^ c[1] ^ k0, b = (uint32_t)(p0 >> 32) ^ c[3] ^ k1;
-        c[1] = (uint32_t)p1;
-        c[3] = (uint32_t)p0;
-        c[0] = a;
-        c[2] = b;
-        k0 += 0x9e3779b9u;
-        k1 += 0xbb67ae85u;
-    }
-}
+#include "kernels/philox.h"
 
 uint64_t sag_data_random(uint64_t seed, sag_data_stream stream, uint64_t major, uint64_t minor)
 {
     /* counter (block, stream, clock), as the random ops; the stream's name keeps these numbers apart from theirs */
-    uint32_t c[4] = {(uint32_t)minor, 0xda7a0000u | (uint32_t)stream, (uint32_t)major, (uint32_t)(major >> 32)};
-    philox(c, (uint32_t)seed, (uint32_t)(seed >> 32));
-    return (uint64_t)c[0] << 32 | c[1];
+    sag_philox_block b = sag_philox((uint32_t)minor, 0xda7a0000u | (uint32_t)stream, (uint32_t)major,
+                                    (uint32_t)(major >> 32), (uint32_t)seed, (uint32_t)(seed >> 32));
+    return (uint64_t)b.w0 << 32 | b.w1;
 }
 
 void sag_shuffle_epoch(uint64_t seed, int64_t epoch, int64_t n, int32_t *order)
