@@ -29,6 +29,7 @@ typedef struct sag_var {
     bool leaf;         /* made by the user: the gradient persists */
     bool frozen;
     bool touched;      /* grad holds something to add to */
+    bool spent;        /* its op has left the tape: a constant from now on */
     struct sag_var *base;
     int64_t offset;    /* elements into base */
     sag_tensor *grad;  /* NULL until first needed; unused when base is set, but for leaf views (see grad_view) */

@@ -205,7 +205,8 @@ static sag_status check_inputs(sag_op_call *c, const sag_op_info *info, sag_tens
             return sag_op_fail(c, SAG_ERR_DEVICE, "input '%s' lives on another device or context ('%s'); move it with :to()",
                                info->in[i].name, sag_device_name(t->ctx->device));
         }
-        if (info->in[i].mutated && c->ctx->recording && t->var && !t->var->leaf && !t->var->base) {
+        const sag_var *root = t->var && t->var->base ? t->var->base : t->var;
+        if (info->in[i].mutated && c->ctx->recording && root && !root->leaf && !root->spent) {
             return sag_op_fail(c, SAG_ERR_STATE, "'%s' is written in place but is on the tape; use no_grad or detach()", info->in[i].name);
         }
     }

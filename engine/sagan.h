@@ -135,13 +135,14 @@ sag_status sag_tensor_require_grad(sag_tensor *t);
 void sag_tensor_set_frozen(sag_tensor *t, bool frozen);
 bool sag_tensor_wants_grad(const sag_tensor *t);
 /* The gradient of a leaf or of a view of one (borrowed, NULL before the first backward); intermediates have one only
- * between sag_tape_retain_grads(true) and the next clear. */
+ * under sag_tape_retain_grads(true), from one backward to the next or to a clear. */
 sag_tensor *sag_tensor_grad(const sag_tensor *t);
-sag_status sag_tensor_zero_grad(sag_tensor *t); /* the next gradient overwrites */
+sag_status sag_tensor_zero_grad(sag_tensor *t); /* of a leaf, or of the part of it that a view covers */
 void sag_tape_set_recording(sag_context *ctx, bool on); /* off: no_grad */
 bool sag_tape_recording(const sag_context *ctx);
 void sag_tape_retain_grads(sag_context *ctx, bool on); /* for inspection: keep gradients of intermediates */
-/* d loss / d everything on the tape. loss has one element; seed is its gradient (1). The tape is cleared. */
+/* d loss / d everything on the tape. loss has one element; seed is its gradient (1). The tape is cleared, and
+ * what was on it counts as constant afterwards: a second backward from there is an error. */
 sag_status sag_tape_backward(sag_tensor *loss, float seed);
 /* The same from a tensor of any shape with the given gradient. */
 sag_status sag_tape_backward_from(sag_tensor *y, sag_tensor *dy);

@@ -6,7 +6,8 @@
  * tape unwinds. The tape decides whether a gradient is overwritten or added to: a rule asks sag_grad_in where to write.
  *
  * The gradient of a view is a part of the gradient of what it views. Views are resolved to their root when made, so one
- * look decides: root untouched and fully covered: overwrite; root untouched otherwise: clear it all, then add; else add.
+ * look decides: root untouched and fully covered by one input of the call: overwrite; root untouched otherwise: clear it
+ * all, then add; else add.
  */
 #include <string.h>
 
@@ -36,7 +37,7 @@ static sag_var *root_of(sag_var *v)
 
 bool sag_var_wants_grad(const sag_var *v)
 {
-    return v && !v->frozen && !(v->base && v->base->frozen);
+    return v && !v->frozen && !v->spent && !(v->base && (v->base->frozen || v->base->spent));
 }
 
 bool sag_tensor_wants_grad(const sag_tensor *t)
@@ -80,33 +81,27 @@ sag_tensor *sag_tensor_grad(const sag_tensor *t)
     sag_var *v = t->var;
     if (!v) return NULL;
     if (!v->base) return v->leaf || v->touched ? v->grad : NULL;
-    if (v->grad_view) return v->grad_view;
     sag_var *root = v->base;
-    if (!root->grad) return NULL;
-    sag_tensor *part = NULL;
-    if (sag_tensor_view(root->grad, v->offset, v->shape, &part) != SAG_OK) return NULL;
-    if (root->leaf) { /* the root's buffer persists, so may the view of it */
-        v->grad_view = part;
-        return part;
-    }
+    if (v->grad_view && root->leaf) return v->grad_view; /* the root's buffer persists, so may the view of it */
     sag_tensor_release(v->grad_view);
-    v->grad_view = part;
-    return part;
+    v->grad_view = NULL;
+    if (!root->grad || !(root->leaf || root->touched)) return NULL;
+    if (sag_tensor_view(root->grad, v->offset, v->shape, &v->grad_view) != SAG_OK) return NULL;
+    return v->grad_view;
 }
 
 sag_status sag_tensor_zero_grad(sag_tensor *t)
 {
     if (!t->var) return SAG_OK;
     sag_var *root = root_of(t->var);
-    root->touched = false;
-    if (root->leaf) { /* what no op reaches must read as 0 */
-        sag_context *ctx = t->ctx;
-        fill_args a = {.x = sag_data(root->grad), .n = root->grad->numel, .value = 0, .dtype = root->dtype};
-        if (!ctx->backend->kernels->fill || ctx->backend->kernels->fill(&ctx->env, &a) != SAG_KERNEL_OK) {
-            SAG_FAIL(SAG_ERR_DEVICE, "zero_grad: cannot clear on %s", ctx->backend->name);
-        }
-        root->touched = true;
+    if (!root->leaf) return SAG_OK; /* an intermediate's gradient lives no longer than one backward */
+    sag_context *ctx = t->ctx;
+    char *part = (char *)sag_tensor_data(root->grad) + (size_t)t->var->offset * sag_dtype_size(root->dtype);
+    fill_args a = {.x = part, .n = t->numel, .value = 0, .dtype = root->dtype}; /* what no op reaches must read as 0 */
+    if (!ctx->backend->kernels->fill || ctx->backend->kernels->fill(&ctx->env, &a) != SAG_KERNEL_OK) {
+        SAG_FAIL(SAG_ERR_DEVICE, "zero_grad: cannot clear on %s", ctx->backend->name);
     }
+    root->touched = true;
     return SAG_OK;
 }
 
@@ -141,18 +136,20 @@ void sag_call_release(sag_op_call *c)
     for (int i = 0; i < SAG_MAX_SAVED; i++) sag_tensor_release(c->saved[i]);
 }
 
+/* What the node made is a constant from now on: no gradient could flow on from it. */
 static void drop_node(sag_context *ctx, int64_t i)
 {
     sag_op_call *node = ctx->nodes[i];
     ctx->nodes[i] = NULL;
+    for (int k = 0; k < SAG_MAX_OUT; k++) {
+        if (node->out_var[k]) node->out_var[k]->spent = true;
+    }
     sag_call_release(node);
     sag_host_free(node);
 }
 
-void sag_tape_clear(sag_context *ctx)
+static void drop_retained(sag_context *ctx)
 {
-    ctx->refs++; /* dropping the last tensors must not free ctx under us */
-    while (ctx->n_nodes > 0) drop_node(ctx, --ctx->n_nodes);
     for (int64_t i = 0; i < ctx->n_retained; i++) {
         sag_var *v = ctx->retained[i];
         sag_tensor_release(v->grad);
@@ -161,6 +158,13 @@ void sag_tape_clear(sag_context *ctx)
         sag_var_release(v);
     }
     ctx->n_retained = 0;
+}
+
+void sag_tape_clear(sag_context *ctx)
+{
+    ctx->refs++; /* dropping the last tensors must not free ctx under us */
+    while (ctx->n_nodes > 0) drop_node(ctx, --ctx->n_nodes);
+    drop_retained(ctx);
     sag_context_unref(ctx);
 }
 
@@ -218,6 +222,15 @@ static sag_status run_fill(sag_context *ctx, sag_tensor *t, double value)
     return SAG_OK;
 }
 
+/* True if another input of the call leads to the same gradient buffer: a kernel may write the two in any order. */
+static bool shares_root(const sag_op_call *c, int i)
+{
+    for (int j = 0; j < SAG_MAX_IN; j++) {
+        if (j != i && sag_needs(c, j) && root_of(c->in_var[j]) == root_of(c->in_var[i])) return true;
+    }
+    return false;
+}
+
 sag_status sag_grad_in(sag_op_call *c, int i, sag_grad *g)
 {
     *g = (sag_grad){0};
@@ -239,7 +252,7 @@ sag_status sag_grad_in(sag_op_call *c, int i, sag_grad *g)
         sag_tensor_release(root->grad);
         root->grad = own;
     }
-    if (!root->touched && !covers) {
+    if (!root->touched && (!covers || shares_root(c, i))) {
         SAG_TRY(run_fill(c->ctx, root->grad, 0));
         root->touched = true;
     }
@@ -320,7 +333,11 @@ static sag_status unwind(sag_context *ctx)
     while (ctx->n_nodes > 0) { /* after a failure: no gradient may linger in an intermediate */
         sag_op_call *node = ctx->nodes[ctx->n_nodes - 1];
         for (int i = 0; i < SAG_MAX_OUT; i++) {
-            if (node->out_var[i]) node->out_var[i]->touched = false;
+            sag_var *v = node->out_var[i];
+            if (!v) continue;
+            sag_tensor_release(v->grad);
+            v->grad = NULL;
+            v->touched = false;
         }
         drop_node(ctx, --ctx->n_nodes);
     }
@@ -331,7 +348,7 @@ static sag_status unwind(sag_context *ctx)
 static sag_status check_start(const sag_tensor *y)
 {
     if (!y->var || !sag_var_wants_grad(y->var)) {
-        SAG_FAIL(SAG_ERR_STATE, "backward: this tensor depends on nothing that wants a gradient (no_grad, frozen or a constant?)");
+        SAG_FAIL(SAG_ERR_STATE, "backward: this tensor depends on nothing that wants a gradient (no_grad, frozen, a constant, or its tape is gone after an earlier backward?)");
     }
     return SAG_OK;
 }
@@ -358,6 +375,7 @@ sag_status sag_tape_backward_from(sag_tensor *y, sag_tensor *dy)
         sag_tape_clear(y->ctx);
         return s;
     }
+    drop_retained(y->ctx); /* gradients kept for inspection are those of the last backward */
     return unwind(y->ctx);
 }
 
