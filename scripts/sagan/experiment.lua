@@ -261,17 +261,15 @@ local function resolve(e, overrides, machine)
         assign(assignments, key, value)
         assign(forced, key, value)
     end
-    local overridden = {}
-    for _, a in ipairs(forced) do overridden[a.key] = true end
 
     -- one list of plain runs: arms times sweeps
     local runs = {}
     for _, arm in ipairs(e.arms or { {} }) do
         local list = { table.unpack(assignments) }
         for _, pair in ipairs(config.flatten(arm, { name = true })) do
-            if not overridden[pair.key] then assign(list, pair.key, pair.value) end
+            assign(list, pair.key, pair.value)
         end
-        -- overrides stay last
+        -- overrides hold in every arm
         for _, a in ipairs(forced) do assign(list, a.key, a.value) end
         for _, run in ipairs(expand(list)) do
             if arm.name then table.insert(run.suffix, 1, arm.name) end

@@ -283,6 +283,42 @@ describe("spectral norm", function()
         assert.not_same(u, flat(layer.weight_u))
     end)
 
+    it("keeps every layer's own u and v", function()
+        local net = nn.Sequential {
+            nn.Linear { in_features = 6, out_features = 4, spectral_norm = true },
+            nn.Linear { in_features = 4, out_features = 3, spectral_norm = true },
+        }:build { seed = 2 }
+        for _ = 1, 300 do core.scope(function() net(random { 1, 6 }) end) end
+        for _, layer in ipairs { net.layer1, net.layer2 } do
+            -- at the fixed point W v = sigma u
+            local wv = ops.matmul(layer.weight, layer.weight_v:reshape(-1, 1)):reshape(-1)
+            assert_near(wv, layer.weight_u:scale(layer.weight_sigma:item()), 1e-4)
+        end
+    end)
+
+    it("runs once in a pass, for all layers, and its result goes with the pass", function()
+        local net = nn.Sequential {
+            nn.Sequential { nn.Linear { in_features = 3, out_features = 3, bias = false, spectral_norm = true } },
+            nn.Linear { in_features = 3, out_features = 3, bias = false, spectral_norm = true },
+        }:build {}
+        local x = random { 2, 3 }
+        core.profile(true)
+        core.no_grad(net, x)
+        local calls = {}
+        for _, row in ipairs(core.profile_rows()) do calls[row.kernel] = row.calls end
+        core.profile(false)
+        assert.equal(1, calls.spectral_norm_fwd)
+        local one = nn.Linear { in_features = 3, out_features = 3, bias = false, spectral_norm = true }:build {}
+        collectgarbage()
+        collectgarbage("stop")
+        local before = core.live().tensors
+        local y = core.no_grad(one, x)
+        local after = core.live().tensors
+        collectgarbage("restart")
+        assert.equal(1, after - before)
+        assert.same({ 2, 3 }, y.shape)
+    end)
+
     it("can be asked for by name, one setting for a network", function()
         local layer = nn.SpectralNorm(nn.Linear { in_features = 2, out_features = 2 }, { iterations = 3 })
         assert.equal(3, layer:build {}.plan.options.iterations)
@@ -345,6 +381,13 @@ describe("layers", function()
             bn(x)
         end
         assert_near(bn.running_mean, mean, 1e-5)
+    end)
+
+    it("BatchNorm2d can store gains as differences", function()
+        local x = random { 2, 2, 2, 3 }
+        local a = nn.BatchNorm2d { channels = 3, gain_init = { kind = "constant", value = 1.5 }, relu = true }:build {}
+        local b = nn.BatchNorm2d { channels = 3, gain_init = { kind = "constant", value = 0.5 }, gain_offset = 1, relu = true }
+        assert_near(b(x), a(x), 1e-6)
     end)
 
     it("ConditionalBatchNorm2d has a row of gains and biases for each class", function()
