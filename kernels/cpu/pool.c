@@ -18,20 +18,36 @@ static inline void add_or_set(float *to, const float *v, int64_t n, int accumula
 
 /* ---------------------------------------------------------------------------------------------- upsample */
 
+/* Each of `count` pixels twice, times factor. */
+static inline void double_row(float *restrict to, const float *restrict from, int64_t count, int64_t c, float factor,
+                              int accumulate)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const float *p = from + i * c;
+        float *left = to + 2 * i * c, *right = left + c;
+        if (accumulate) {
+#pragma omp simd
+            for (int64_t j = 0; j < c; j++) {
+                left[j] += p[j] * factor;
+                right[j] += p[j] * factor;
+            }
+        } else {
+#pragma omp simd
+            for (int64_t j = 0; j < c; j++) left[j] = right[j] = p[j] * factor;
+        }
+    }
+}
+
 static int cpu_upsample_fwd(sag_kernel_env *env, const pool_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     const float *x = a->x;
     float *y = a->y;
-    int64_t rows = a->n * a->h, in = a->w_in * a->c, out = 2 * in, c = a->c;
+    int64_t rows = a->n * a->h, in = a->w_in * a->c, out = 2 * in;
 #pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * 4 * in > CPU_SMALL)
     for (int64_t r = 0; r < rows; r++) {
-        const float *from = x + r * in;
         float *to = y + r * 2 * out;
-        for (int64_t i = 0; i < a->w_in; i++) {
-#pragma omp simd
-            for (int64_t j = 0; j < c; j++) to[2 * i * c + j] = to[(2 * i + 1) * c + j] = from[i * c + j];
-        }
+        double_row(to, x + r * in, a->w_in, a->c, 1.0f, 0);
         memcpy(to + out, to, (size_t)out * sizeof *to);
     }
     return SAG_KERNEL_OK;
@@ -125,12 +141,27 @@ static int cpu_mean_pool_fwd(sag_kernel_env *env, const pool_args *a)
     return SAG_KERNEL_OK;
 }
 
+/* size 2, stride 2, no padding: a row of dx is a row of dy doubled; an odd last row or column belongs to no window. */
+static void halving_row_bwd(const pool_args *a, int64_t r)
+{
+    int64_t c = a->c, line = a->w_in * c, i = r % a->h / 2, covered = i < a->p ? 2 * a->q * c : 0;
+    float *dx = (float *)a->dx + r * line;
+    const float *dy = (const float *)a->dy + (r / a->h * a->p + i) * a->q * c;
+    if (covered > 0) double_row(dx, dy, a->q, c, 0.25f, a->accumulate);
+    if (!a->accumulate) memset(dx + covered, 0, (size_t)(line - covered) * sizeof *dx);
+}
+
 static int cpu_mean_pool_bwd(sag_kernel_env *env, const pool_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     int64_t rows = a->n * a->h, c = a->c;
+    bool halving = is_halving(a);
 #pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * a->w_in * c > CPU_SMALL)
     for (int64_t r = 0; r < rows; r++) {
+        if (halving) {
+            halving_row_bwd(a, r);
+            continue;
+        }
         const float *dy = (const float *)a->dy + r / a->h * a->p * a->q * c;
         float *dx = (float *)a->dx + r * a->w_in * c;
         span v = holders(a, r % a->h, a->p);
