@@ -167,7 +167,14 @@ static void test_binary(void **state)
             sag_tensor_release(in[0]);
             sag_tensor_release(in[1]);
         }
-        sag_tensor *in[2] = {make_tensor(sag_shape4(6, 40, 40, 24), 1), make_tensor_between(sag_shape1(24), 2, 0.5f, 2)};
+        /* several pieces, whose borders fall inside the repeats of b */
+        sag_tensor *in[2] = {make_tensor(sag_shape4(6, 40, 40, 23), 1), make_tensor_between(sag_shape1(23), 2, 0.5f, 2)};
+        sag_tensor *y = apply(binary_ops[k], in, NULL);
+        for (int64_t i = 0; i < sag_tensor_numel(y); i++) {
+            double want = ref_binary(binary_ops[k], (double)f32(in[0])[i], (double)f32(in[1])[i % 23]);
+            assert_true(fabs((double)f32(y)[i] - want) <= 6e-8 * (1 + fabs(want)));
+        }
+        sag_tensor_release(y);
         check_threads(binary_ops[k], in, NULL, 3);
         sag_tensor_release(in[0]);
         sag_tensor_release(in[1]);

@@ -140,7 +140,10 @@ static void make_leaves(sag_op op, sag_tensor *const *in, unsigned inputs, sag_t
         if (!in[i]) continue;
         assert_ok(sag_tensor_create(testing_context(), sag_tensor_dtype(in[i]), sag_tensor_shape(in[i]), &leaf[i]));
         assert_ok(sag_tensor_copy(leaf[i], in[i]));
-        if (inputs >> i & 1u) assert_ok(sag_tensor_require_grad(leaf[i]));
+        if (!(inputs >> i & 1u)) continue;
+        assert_ok(sag_tensor_require_grad(leaf[i]));
+        float *g = sag_tensor_data(sag_tensor_grad(leaf[i])); /* what a gradient leaves unwritten must show */
+        for (int64_t k = 0; k < sag_tensor_numel(leaf[i]); k++) g[k] = NAN;
     }
 }
 
