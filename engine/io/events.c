@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -273,9 +275,37 @@ static void destroy(sag_events *w)
     sag_host_free(w);
 }
 
+/* Names carry the time in ten digits, so the newest sorts last. */
+static sag_status choose_file(const char *folder, bool append, char *out, size_t room)
+{
+    char name[600] = "";
+    if (append) {
+        sag_file_names names;
+        SAG_TRY(sag_file_list(folder, &names));
+        for (int64_t i = 0; i < names.count; i++)
+            if (strstr(names.name[i], "tfevents")) snprintf(name, sizeof name, "%s", names.name[i]);
+        sag_file_names_free(&names);
+    }
+    if (!name[0]) {
+        char host[256] = "";
+        if (gethostname(host, sizeof host - 1) != 0 || !host[0]) snprintf(host, sizeof host, "localhost");
+        snprintf(name, sizeof name, "events.out.tfevents.%010lld.%s", (long long)time(NULL), host);
+    }
+    int n = snprintf(out, room, "%s/%s", folder, name);
+    if (n < 0 || (size_t)n >= room) SAG_FAIL(SAG_ERR_IO, "%.60s...: the path is too long", folder);
+    return SAG_OK;
+}
+
 sag_status sag_events_open(const char *path, bool append, sag_events **out)
 {
     *out = NULL;
+    char inside[PATH_MAX];
+    sag_file_info info;
+    SAG_TRY(sag_file_stat(path, &info));
+    if (info.type == SAG_FILE_FOLDER) {
+        SAG_TRY(choose_file(path, append, inside, sizeof inside));
+        path = inside;
+    }
     int64_t length = 0, records = 0;
     if (append && sag_file_exists(path)) SAG_TRY(whole_records(path, &length, &records));
     sag_events *w = sag_host_alloc(sizeof *w);

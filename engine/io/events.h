@@ -12,7 +12,10 @@
 
 typedef struct sag_events sag_events;
 
-/* append: go on behind the last whole record of an existing file (a torn one is cut off); otherwise start it anew. */
+/*
+ * append: go on behind the last whole record of an existing file (a torn one is cut off); otherwise start it anew.
+ * If path is a folder: append takes its newest event file; without append, or if there is none, a new one is made there.
+ */
 sag_status sag_events_open(const char *path, bool append, sag_events **out);
 /* wall: seconds since 1970. Records are kept in a small buffer until it is full, flushed or closed. */
 sag_status sag_events_scalar(sag_events *w, const char *tag, float value, int64_t step, double wall);

@@ -63,6 +63,37 @@ static sag_status read_all(int fd, const char *path, uint8_t *bytes, size_t size
     return SAG_OK;
 }
 
+/* Files of /proc and /sys say that they are empty: read on to the end, as far as 16 MiB. */
+static sag_status read_unsized(int fd, const char *path, uint8_t **bytes, int64_t *size)
+{
+    size_t capacity = 1 << 16, n = 0;
+    uint8_t *p = sag_host_alloc(capacity);
+    sag_status status = SAG_OK;
+    while (p) {
+        ssize_t got = read(fd, p + n, capacity - 1 - n);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) status = io_fail("cannot read", path);
+        if (got <= 0) break;
+        n += (size_t)got;
+        if (n < capacity - 1) continue;
+        if (capacity >= (size_t)1 << 24) {
+            status = sag_fail(SAG_ERR_FORMAT, "%s: is larger than it says", path);
+            break;
+        }
+        uint8_t *grown = sag_host_realloc(p, capacity *= 2);
+        if (!grown) sag_host_free(p);
+        p = grown;
+    }
+    if (!p) SAG_FAIL(SAG_ERR_MEMORY, "%s: no memory to read it", path);
+    if (status != SAG_OK) {
+        sag_host_free(p);
+        return status;
+    }
+    *bytes = p;
+    *size = (int64_t)n;
+    return SAG_OK;
+}
+
 sag_status sag_file_read(const char *path, int64_t max_bytes, uint8_t **bytes, size_t *size)
 {
     *bytes = NULL;
@@ -77,12 +108,13 @@ sag_status sag_file_read(const char *path, int64_t max_bytes, uint8_t **bytes, s
                           (long long)max_bytes);
         goto done;
     }
-    p = sag_host_alloc((size_t)n + 1);
-    if (!p) {
-        status = sag_fail(SAG_ERR_MEMORY, "%s: no memory for its %lld bytes", path, (long long)n);
-        goto done;
+    if (n == 0) {
+        status = read_unsized(fd, path, &p, &n);
+    } else {
+        p = sag_host_alloc((size_t)n + 1);
+        status = p ? read_all(fd, path, p, (size_t)n)
+                   : sag_fail(SAG_ERR_MEMORY, "%s: no memory for its %lld bytes", path, (long long)n);
     }
-    status = read_all(fd, path, p, (size_t)n);
     if (status != SAG_OK) goto done;
     p[n] = 0;
     *bytes = p;

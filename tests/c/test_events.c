@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include "engine/io/events.h"
+#include "engine/io/file.h"
 #include "temporary.h"
 
 static uint8_t file[1 << 18];
@@ -148,7 +149,28 @@ static void resuming_goes_on_behind_whole_records(void **state)
     assert_fails(sag_events_open(temp_path("text"), true, &w), SAG_ERR_FORMAT, "not a TensorBoard event file");
     assert_int_equal(slurp("text"), 24);
     assert_fails(sag_events_open(temp_path("no/e"), true, &w), SAG_ERR_IO, "no/e: cannot open");
-    assert_fails(sag_events_open(temp_path("."), false, &w), SAG_ERR_IO, "cannot open");
+}
+
+static void a_folder_gets_one_file(void **state)
+{
+    (void)state;
+    sag_file_names names;
+    sag_events *w;
+    assert_ok(sag_file_make_folders(temp_path("run")));
+    for (int i = 0; i < 3; i++) {
+        assert_ok(sag_events_open(temp_path("run"), true, &w));
+        assert_ok(sag_events_scalar(w, "a", 1.0f, i, 0.0));
+        assert_ok(sag_events_close(w));
+    }
+    assert_ok(sag_file_list(temp_path("run"), &names));
+    assert_int_equal(names.count, 1);
+    assert_int_equal(strncmp(names.name[0], "events.out.tfevents.", 20), 0);
+    char name[300];
+    snprintf(name, sizeof name, "run/%s", names.name[0]);
+    sag_file_names_free(&names);
+    const uint8_t *payload;
+    size_t n;
+    assert_int_equal(frames(slurp(name), 0, &payload, &n), 4);
 }
 
 static void bad_values_and_full_disks(void **state)
@@ -193,6 +215,7 @@ int main(void)
         cmocka_unit_test(records_are_what_tensorboard_reads),
         cmocka_unit_test(flush_makes_records_visible),
         cmocka_unit_test(resuming_goes_on_behind_whole_records),
+        cmocka_unit_test(a_folder_gets_one_file),
         cmocka_unit_test(bad_values_and_full_disks),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);

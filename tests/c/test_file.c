@@ -36,6 +36,17 @@ static void written_bytes_come_back(void **state)
     assert_ok(sag_file_remove(p));
 }
 
+static void unsized_files_are_read_to_the_end(void **state)
+{
+    (void)state;
+    uint8_t *bytes;
+    size_t size;
+    assert_ok(sag_file_read("/proc/self/status", 0, &bytes, &size));
+    assert_true(size > 100);
+    assert_non_null(strstr((const char *)bytes, "Name:\ttest_file"));
+    sag_host_free(bytes);
+}
+
 static void messages_name_path_and_reason(void **state)
 {
     (void)state;
@@ -219,6 +230,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written_bytes_come_back),
+        cmocka_unit_test(unsized_files_are_read_to_the_end),
         cmocka_unit_test(messages_name_path_and_reason),
         cmocka_unit_test(failed_write_keeps_the_old_file),
         cmocka_unit_test(writer_is_invisible_until_commit),
