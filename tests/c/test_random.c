@@ -211,6 +211,24 @@ static void test_threads(void **state)
     sag_context_set_threads(testing_context(), 0);
 }
 
+/* The bits themselves, so that every SIMD level, processor and device is held to the same ones. */
+static void test_same_bits_everywhere(void **state)
+{
+    (void)state;
+    enum { N = 100000 };
+    const int32_t clock[2] = {12345, 6};
+    double attr[3][5] = {{77, 5, -0.3, 1.7, 0}, {77, 5, 0.1, 0.7, 0}, {77, 5, 0.1, 0.7, 2}};
+    const uint64_t want[3] = {0x4b333fe9a0632178u, 0xa84797e78cb6fb9fu, 0xa7ffa99c12218757u};
+    for (int k = 0; k < 3; k++) {
+        sag_tensor *x = filled(k == 0 ? SAG_OP_uniform : SAG_OP_normal, N, clock, attr[k]);
+        const uint8_t *p = sag_tensor_data(x);
+        uint64_t hash = 14695981039346656037u; /* FNV-1a */
+        for (size_t i = 0; i < N * sizeof(float); i++) hash = (hash ^ p[i]) * 1099511628211u;
+        if (hash != want[k]) fail_msg("case %d: hash %#llx", k, (unsigned long long)hash);
+        sag_tensor_release(x);
+    }
+}
+
 /* low + width * unit may round up to high; it must not come out. */
 static void test_uniform_stays_below(void **state)
 {
@@ -278,6 +296,7 @@ int main(void)
         cmocka_unit_test(test_integers_are_even),
         cmocka_unit_test(test_independence),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_same_bits_everywhere),
         cmocka_unit_test(test_uniform_stays_below),
         cmocka_unit_test(test_tick),
         cmocka_unit_test(test_errors),
