@@ -4,14 +4,6 @@
  */
 #include "bindings/lsag.h"
 
-/* Sub-tables of core that have a file each under bindings/. */
-#define WEAK __attribute__((weak))
-WEAK int lsag_open_system(lua_State *L);
-WEAK int lsag_open_safetensors(lua_State *L);
-WEAK int lsag_open_image(lua_State *L);
-WEAK int lsag_open_events(lua_State *L);
-WEAK int lsag_open_dataset(lua_State *L);
-
 __attribute__((visibility("default"))) int luaopen_sagan_core(lua_State *L)
 {
     luaL_checkversion(L);
@@ -29,11 +21,11 @@ __attribute__((visibility("default"))) int luaopen_sagan_core(lua_State *L)
     lua_pushliteral(L, SAGAN_VERSION);
     lua_setfield(L, -2, "version");
 
+    /* sub-tables, one file each */
     static const luaL_Reg parts[] = {{"system", lsag_open_system}, {"safetensors", lsag_open_safetensors},
                                      {"image", lsag_open_image},   {"events", lsag_open_events},
                                      {"dataset", lsag_open_dataset}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (!parts[i].func) continue;
         parts[i].func(L);
         lua_setfield(L, -2, parts[i].name);
     }

@@ -44,7 +44,7 @@ describe("sagan-lua", function()
         assert.matches("^sagan%-lua 0.1.0 %(Lua 5.4, cpu %w+%)\n$", (run "-v"))
         local text, code = run "--help"
         assert.equal(0, code)
-        for _, word in ipairs { "usage:", "options", "examples", "%-e CODE" } do assert.matches(word, text) end
+        for _, word in ipairs { "usage:", "options", "examples", "%-e CODE", "doctor +what this machine" } do assert.matches(word, text) end
         assert.equal(text, (run "help"))
     end)
 
@@ -100,6 +100,7 @@ nearest(nil, {})
         local text, code = run "no_such_file.lua"
         assert.matches("neither a command nor a file", text)
         assert.equal(2, code)
+        assert.matches("'docter' is neither a command nor a file that can be read %(did you mean 'doctor'%?%)", (run "docter"))
         text, code = run "--hlep"
         assert.matches("unknown option '%-%-hlep' %(did you mean '%-%-help'%?%)", text)
         assert.equal(2, code)
