@@ -276,10 +276,10 @@ static int l_loader(lua_State *L)
     int64_t batch = lsag_opt_integer(L, 2, "dataset:loader", "batch", 0);
     int64_t seed = lsag_opt_integer(L, 2, "dataset:loader", "seed", 0);
     int64_t slots = lsag_opt_integer(L, 2, "dataset:loader", "slots", 3);
-    int64_t workers = lsag_opt_integer(L, 2, "dataset:loader", "workers", 1);
+    int64_t workers = lsag_opt_integer(L, 2, "dataset:loader", "workers", 0);
     if (batch < 1) luaL_error(L, "dataset:loader: batch must be at least 1");
     if (slots < 2 || slots > 1024) luaL_error(L, "dataset:loader: slots must be 2 to 1024, got %I", (LUAI_UACINT)slots);
-    if (workers < 1 || workers > 64) luaL_error(L, "dataset:loader: workers must be 1 to 64, got %I", (LUAI_UACINT)workers);
+    if (workers < 0 || workers > 64) luaL_error(L, "dataset:loader: workers must be 0 to 64, got %I", (LUAI_UACINT)workers);
     loader_box *u = lua_newuserdatauv(L, sizeof *u, 0);
     memset(u, 0, sizeof *u);
     u->batch = batch;

@@ -224,7 +224,7 @@ static void digest_bytes(digest *d, const void *bytes, size_t n)
 
 sag_status sag_dataset_hash(const sag_dataset *ds, char hex[33])
 {
-    enum { SAMPLES = 4096 };
+    enum { SAMPLES = 1024 };
     const sag_dataset_info *in = &ds->info;
     digest d = {1, 2};
     uint8_t *pixels = sag_host_alloc(image_bytes(ds));

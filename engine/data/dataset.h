@@ -52,7 +52,7 @@ sag_status sag_dataset_batch(const sag_dataset *ds, const int64_t *indices, int6
 /* counts: [classes]. */
 void sag_dataset_histogram(const sag_dataset *ds, int64_t *counts);
 /*
- * 32 hex digits: size, class names, every label, and the pixels of up to 4096 evenly spaced images. Equal content gives
+ * 32 hex digits: size, class names, every label, and the pixels of up to 1024 evenly spaced images. Equal content gives
  * equal digits whatever file it came from; a change of a few pixels in a large set may go unseen.
  */
 sag_status sag_dataset_hash(const sag_dataset *ds, char hex[33]);
@@ -81,7 +81,8 @@ typedef struct sag_loader sag_loader;
 
 /*
  * Batch `step` holds the images at places step*batch .. step*batch + batch - 1 of the endless stream of shuffled epochs.
- * Its content depends on (data, seed, batch, step) only; `slots` batches are prepared ahead by `workers` threads.
+ * Its content depends on (data, seed, batch, step) only; `slots` batches are prepared ahead by `workers` threads (0: one,
+ * or several where images are drawn and cores are many).
  */
 sag_status sag_loader_create(sag_dataset *ds, int64_t batch, uint64_t seed, int slots, int workers, sag_loader **out);
 /*

@@ -101,8 +101,13 @@ void figure_finish(figure_scene *s)
 {
     for (int i = 0; i < s->n; i++) {
         figure_shape *p = &s->shape[i];
-        float r = fmaxf(p->r0, p->r1);
-        p->reach = p->ellipse ? r : r + hypotf(p->x1 - p->x0, p->y1 - p->y0);
+        float r = fmaxf(p->r0, p->r1); /* an ellipse may be turned */
+        float r0 = p->ellipse ? r : p->r0, r1 = p->ellipse ? r : p->r1;
+        float x1 = p->ellipse ? p->x0 : p->x1, y1 = p->ellipse ? p->y0 : p->y1;
+        p->box[0] = fminf(p->x0 - r0, x1 - r1);
+        p->box[1] = fminf(p->y0 - r0, y1 - r1);
+        p->box[2] = fmaxf(p->x0 + r0, x1 + r1);
+        p->box[3] = fmaxf(p->y0 + r0, y1 + r1);
     }
 }
 
@@ -226,8 +231,8 @@ void figure_draw(const figure_scene *s, uint8_t *pixels, int height, int width, 
             float x = px * s->cosine + py * s->sine, y = py * s->cosine - px * s->sine;
             for (int i = 0; i < s->n; i++) {
                 const figure_shape *p = &s->shape[i];
-                float reach = p->reach + unit, dx = x - p->x0, dy = y - p->y0, t, h;
-                if (dx > reach || dx < -reach || dy > reach || dy < -reach) continue;
+                float t, h;
+                if (x < p->box[0] - unit || x > p->box[2] + unit || y < p->box[1] - unit || y > p->box[3] + unit) continue;
                 float cover = clamp01(0.5f - shape_distance(p, x, y, &t, &h) / unit);
                 if (cover > 0) c = rgb_mix(c, coat_color(s, p, x, y, t, h, unit), cover);
             }

@@ -25,7 +25,7 @@ typedef struct figure_shape {
     rgb color;
     float volume; /* how much lighter above and darker below than `color` */
     figure_pattern pattern;
-    float reach; /* distance from (x0, y0) beyond which nothing of it is seen; set by figure_finish */
+    float box[4]; /* lowest x, y, highest x, y; set by figure_finish */
 } figure_shape;
 
 #define FIGURE_SHAPES 96

@@ -7,6 +7,7 @@
  */
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/data/dataset_internal.h"
 
@@ -170,7 +171,11 @@ sag_status sag_loader_create(sag_dataset *ds, int64_t batch, uint64_t seed, int 
     if (batch < 1 || batch > ((int64_t)1 << 40) / image)
         SAG_FAIL(SAG_ERR_ARG, "loader: batch %lld is out of range", (long long)batch);
     if (slots < 2 || slots > 1024) SAG_FAIL(SAG_ERR_ARG, "loader: slots %d; 2 to 1024", slots);
-    if (workers < 1 || workers > 64) SAG_FAIL(SAG_ERR_ARG, "loader: workers %d; 1 to 64", workers);
+    if (workers < 0 || workers > 64) SAG_FAIL(SAG_ERR_ARG, "loader: workers %d; 1 to 64, or 0", workers);
+    if (workers == 0) {
+        long cores = ds->images ? 0 : sysconf(_SC_NPROCESSORS_ONLN) / 4;
+        workers = cores < 1 ? 1 : cores > 8 ? 8 : (int)cores;
+    }
     sag_loader *l = sag_host_alloc(sizeof *l);
     if (!l) SAG_FAIL(SAG_ERR_MEMORY, "loader: out of memory");
     sag_dataset_retain(ds);
