@@ -107,7 +107,7 @@ local function contact_sheet(data, folder)
     local rows, names = {}, {}
     local by_class = {}
     for i = 1, math.min(data.set.count, 20000) do
-        local _, label = data.set:get(i)
+        local label = data.set:label(i)
         by_class[label] = by_class[label] or {}
         if #by_class[label] < 10 then table.insert(by_class[label], i) end
     end
