@@ -290,7 +290,8 @@ function config.annotations()
     for alias, a in pairs(fields.aliases) do
         table.insert(members[""], ("---@field %s? %s %s"):format(alias, a.type.annotation, a.doc))
     end
-    local lines = { "---@meta", "--- Made by config.annotations() from fields.lua; a spec compares them.", "" }
+    local lines = { "---@meta", "--- Made from fields.lua; a spec compares them. To make it again:",
+        [[---   lua5.4 -e 'io.write(require("sagan.config").annotations())' > scripts/sagan/config_types.lua]], "" }
     for _, group in ipairs(order) do
         lines[#lines + 1] = "---@class " .. class_name(group)
         for _, m in ipairs(members[group]) do lines[#lines + 1] = m end

@@ -1,5 +1,6 @@
 ---@meta
---- Made by config.annotations() from fields.lua; a spec compares them.
+--- Made from fields.lua; a spec compares them. To make it again:
+---   lua5.4 -e 'io.write(require("sagan.config").annotations())' > scripts/sagan/config_types.lua
 
 ---@class sagan.Fields
 ---@field name? string Name of the run; its folder under runs/.
