@@ -173,8 +173,21 @@ static int protected_main(lua_State *L)
     return 1;
 }
 
+/*
+ * OpenMP's idle threads spin for milliseconds by default. On a machine with other work they then hold the very core that the
+ * working thread waits for, and a step takes many times longer. The runtime reads its settings before main, so the program
+ * sets them and starts itself once more (about a millisecond); whoever sets one of them is left alone.
+ */
+static void limit_spinning(char **argv)
+{
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+    setenv("GOMP_SPINCOUNT", "2000", 1);
+    execv("/proc/self/exe", argv); /* comes back only if it could not: then all is as before */
+}
+
 int main(int argc, char **argv)
 {
+    limit_spinning(argv);
     lua_State *L = luaL_newstate();
     if (!L) {
         fputs("sagan-lua: not enough memory\n", stderr);
