@@ -1,3 +1,4 @@
+-- luacheck: no max line length (tables of one line an entry)
 --- Writes scripts/sagan/meta/*.lua, the LuaCATS stubs by which an editor knows sagan.core: completion, hover text, types.
 --
 --     sagan-lua scripts/dev/stubs.lua
@@ -6,7 +7,11 @@
 -- fails when a stub is out of date or a function has none.
 local core = require "sagan.core"
 
-local stubs = {}
+-- The folder of this file; dofile and the program give its path.
+local folder = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
+local parts = dofile(folder .. "stub_parts.lua")
+
+local stubs = { parts = parts }
 
 -- { name, "parameter:type?  ...", "returns", "what it does" }; a parameter that ends in ? may be left out.
 local constructors = {
@@ -139,7 +144,7 @@ local function add_function(out, prefix, entry)
         out[#out + 1] = ("---@param %s%s %s"):format(parameter, optional and "?" or "", kind)
         names[#names + 1] = parameter
     end
-    if returns ~= "" then out[#out + 1] = "---@return " .. returns end
+    for result in returns:gmatch("[^;]+") do out[#out + 1] = "---@return " .. result end
     out[#out + 1] = ("function %s%s(%s) end\n"):format(prefix, name, table.concat(names, ", "))
 end
 
@@ -165,6 +170,18 @@ local function add_op(out, prefix, info, method)
     out[#out + 1] = ("function %s%s(%s) end\n"):format(prefix, info.name, table.concat(names, ", "))
 end
 
+--- One part of core with the classes of what it returns.
+local function add_part(out, name, part)
+    for _, class in ipairs(part.classes or {}) do
+        out[#out + 1] = "---@class sagan." .. class[1]
+        for _, field in ipairs(class.fields or {}) do out[#out + 1] = ("---@field %s %s"):format(field[1], field[2]) end
+        out[#out + 1] = ("local %s = {}\n"):format(class[1])
+        for _, entry in ipairs(class.methods) do add_function(out, class[1] .. ":", entry) end
+    end
+    out[#out + 1] = ("--- %s\n---@class sagan.core.%s\ncore.%s = {}\n"):format(part.doc, name, name)
+    for _, entry in ipairs(part.functions) do add_function(out, ("core.%s."):format(name), entry) end
+end
+
 --- The text of each stub file, by name.
 function stubs.generate()
     local out = { "---@meta sagan.core", "-- Made by scripts/dev/stubs.lua; do not edit.\n", types }
@@ -178,20 +195,20 @@ function stubs.generate()
     end
     out[#out + 1] = "---@class sagan.ops\ncore.ops = {}\n"
     for _, name in ipairs(core.op_names()) do add_op(out, "core.ops.", core.op_info(name), false) end
+    out[#out + 1] = parts.types
+    for _, name in ipairs(parts.order) do add_part(out, name, parts[name]) end
     out[#out + 1] = "return core\n"
     return { ["core.lua"] = table.concat(out, "\n") }
 end
 
 --- Writes the files into a folder.
-function stubs.write(folder)
+function stubs.write(target)
     for name, text in pairs(stubs.generate()) do
-        local file = assert(io.open(folder .. "/" .. name, "w"))
+        local file = assert(io.open(target .. "/" .. name, "w"))
         assert(file:write(text))
         assert(file:close())
     end
 end
 
-if arg and arg[0] and arg[0]:find("stubs%.lua$") then
-    stubs.write((arg[0]:gsub("dev/stubs%.lua$", "sagan/meta")))
-end
+if arg and arg[0] and arg[0]:find("stubs%.lua$") then stubs.write(folder .. "../sagan/meta") end
 return stubs

@@ -3,7 +3,8 @@
 
 --- Edits (insert, delete, replace, swap of neighbours) that turn a into b.
 local function distance(a, b)
-    local previous, row, older = nil, {}, nil
+    local older, previous
+    local row = {}
     for j = 0, #b do row[j] = j end
     for i = 1, #a do
         older, previous, row = previous, row, { [0] = i }

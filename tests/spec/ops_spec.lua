@@ -33,7 +33,8 @@ describe("ops", function()
             assert.is_true(conv.differentiable)
             assert.same({ name = "axis", type = "position", optional = true, default = 1 }, core.op_info("concat").attributes[1])
             assert.same({ name = "axis", type = "position", optional = true }, core.op_info("sum").attributes[1])
-            assert.same({ name = "train", type = "boolean", optional = true, default = true }, core.op_info("batch_norm").attributes[1])
+            assert.same({ name = "train", type = "boolean", optional = true, default = true },
+                core.op_info("batch_norm").attributes[1])
             assert.is_true(core.op_info("adam").inputs[1].mutated)
             assert.is_false(core.op_info("adam").differentiable)
         end)
@@ -70,7 +71,8 @@ describe("ops", function()
             assert.matches("'trans_a' to matmul: boolean expected, got 1", message_of(ops.matmul, x, w, 1))
             assert.matches("'slope' to leaky_relu: number expected, got tensor", message_of(ops.leaky_relu, x, x))
             assert.matches("'value' to fill: number expected, got nothing", message_of(ops.fill, x))
-            assert.matches("conv2d has no attribute 'strid' %(did you mean 'stride'%?%)", message_of(ops.conv2d, x, w, { strid = 2 }))
+            assert.matches("conv2d has no attribute 'strid' %(did you mean 'stride'%?%)",
+                message_of(ops.conv2d, x, w, { strid = 2 }))
             assert.matches("named attributes, got a number key", message_of(ops.conv2d, x, w, { 2 }))
             assert.matches("'stride' to conv2d is given twice", message_of(ops.conv2d, x, w, nil, 1, { stride = 2 }))
             assert.matches("relu takes at most 1 arguments, got 2", message_of(ops.relu, x, x))
@@ -154,7 +156,8 @@ describe("ops", function()
         local function made(v) return type(v) == "table" and core.tensor(v) or v end
 
         it("mean what they mean on numbers, smaller operands repeating on either side", function()
-            for _, pair in ipairs { { a, b }, { a, row }, { row, a }, { a, { 3 } }, { { 3 }, b }, { a, 2 }, { 2, b }, { -0.5, a } } do
+            for _, pair in ipairs { { a, b }, { a, row }, { row, a }, { a, { 3 } }, { { 3 }, b },
+                { a, 2 }, { 2, b }, { -0.5, a } } do
                 for symbol, f in pairs(meaning) do
                     local p, q = made(pair[1]), made(pair[2])
                     local got = symbol == "+" and p + q or symbol == "-" and p - q or symbol == "*" and p * q or p / q
@@ -211,7 +214,8 @@ describe("ops", function()
 
         it("refuse other operands", function()
             local t = core.tensor(a)
-            assert.matches("bad operand of '%+': tensor or number expected, got string", message_of(function() return t + "1" end))
+            assert.matches("bad operand of '%+': tensor or number expected, got string",
+                message_of(function() return t + "1" end))
             assert.matches("bad operand of '/': tensor or number expected, got nil", message_of(function() return nil / t end))
             assert.is_string(message_of(function() return t + core.zeros(3) end))
         end)

@@ -44,7 +44,9 @@ describe("sagan-lua", function()
         assert.matches("^sagan%-lua 0.1.0 %(Lua 5.4, cpu %w+%)\n$", (run "-v"))
         local text, code = run "--help"
         assert.equal(0, code)
-        for _, word in ipairs { "usage:", "options", "examples", "%-e CODE", "doctor +what this machine" } do assert.matches(word, text) end
+        for _, word in ipairs { "usage:", "options", "examples", "%-e CODE", "doctor +what this machine" } do
+            assert.matches(word, text)
+        end
         assert.equal(text, (run "help"))
     end)
 
@@ -89,7 +91,8 @@ nearest(nil, {})
     end)
 
     it("shows errors that are no strings, and syntax errors", function()
-        assert.matches("script%-made", (run(write("object.lua", "error(setmetatable({}, {__tostring = function() return 'script-made' end}))"))))
+        local object = write("object.lua", "error(setmetatable({}, {__tostring = function() return 'script-made' end}))")
+        assert.matches("script%-made", (run(object)))
         assert.matches("error object is a table value", (run(write("table.lua", "error{}"))))
         local text, code = run(write("syntax.lua", "x = = 1"))
         assert.matches("syntax.lua:1: unexpected symbol", text)
@@ -132,7 +135,7 @@ error("broken")
 local function f(
 )
 return 8 end print(f())
-_ 
+_
 {1, 2, key = "v"}
 nil
 x +
@@ -140,7 +143,9 @@ x +
 x +
 ]])
         assert.equal(0, code)
-        for _, line in ipairs { "2", "5\ttwo", "line\t1", "line\t2", "prompt:1: broken", "8", '{1, 2, key = "v"}', "nil", "15" } do
+        for _, line in ipairs {
+            "2", "5\ttwo", "line\t1", "line\t2", "prompt:1: broken", "8", '{1, 2, key = "v"}', "nil", "15",
+        } do
             assert(("\n" .. text):find("\n" .. line .. "\n", 1, true), line .. " is missing in\n" .. text)
         end
         assert.matches("prompt:1: syntax error near '%+'\n$", text)
@@ -188,7 +193,8 @@ x +
 
     it("finds its scripts from anywhere", function()
         local absolute = io.popen("realpath " .. program):read("l")
-        local pipe = io.popen(("cd / && env -u LUA_PATH %s -e 'print(require(\"sagan.nearest\")(\"ab\", {\"abc\"}))' 2>&1"):format(absolute))
+        local code = 'print(require("sagan.nearest")("ab", {"abc"}))'
+        local pipe = io.popen(("cd / && env -u LUA_PATH %s -e '%s' 2>&1"):format(absolute, code))
         assert.equal("abc", pipe:read("l"))
         pipe:close()
     end)

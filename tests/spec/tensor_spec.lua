@@ -199,7 +199,7 @@ describe("tensor", function()
                 local a = core.zeros(10, 10)
                 a:release()
                 a:release()
-                local b <close> = core.zeros(10)
+                local _ <close> = core.zeros(10)
                 local c = core.tensor { { 1, 2 }, { 3, 4 } }
                 local _ = c:reshape(4):part(2, 2):clone():totable()
             end)

@@ -1,0 +1,138 @@
+-- luacheck: no max line length (tables of one line an entry)
+--- What the parts of sagan.core offer (system, safetensors, image, events, dataset), for scripts/dev/stubs.lua.
+-- Functions: { name, "parameter:type ...", "returns", "what it does" }; a type that ends in ? may be left out; returns are
+-- separated by semicolons.
+-- Classes: { name, fields = {{ name, type, note }}, methods = functions }.
+local parts = {}
+
+parts.system = {
+    doc = "Time, files, folders, the terminal, Ctrl-C. File functions return nil, message, code when they fail.",
+    functions = {
+        { "now", "", "number", "Seconds of a clock that only goes forward." },
+        { "time", "", "number", "Seconds since 1970." },
+        { "mkdir", "path:string", "true? ok;string? message", "Makes a folder with its parents." },
+        { "list", "folder:string", "string[]? names;string? message", "Names in a folder, sorted." },
+        { "stat", "path:string", "sagan.Stat? stat;string? message", "What a path is." },
+        { "remove", "path:string", "true? ok;string? message", "Removes a file or an empty folder." },
+        { "rename", "from:string to:string", "true? ok;string? message", "Renames." },
+        { "write_atomic", "path:string text:string", "true? ok;string? message", "Writes the whole file or leaves the old one." },
+        { "append", "path:string text:string", "true? ok;string? message", "Adds to the end of a file." },
+        { "read", "path:string", "string? text;string? message", "The whole file." },
+        { "free_disk", "path:string", "integer? bytes;string? message", "Bytes that may still be written there." },
+        { "lock", "path:string", "sagan.Lock? lock;string? message", "An exclusive lock, held until closed." },
+        { "isatty", "fd:integer", "boolean", "Whether a file descriptor is a terminal." },
+        { "terminal_width", "", "integer?", "Columns; nil without a terminal." },
+        { "getpid", "", "integer", "Number of this process." },
+        { "hostname", "", "string", "Name of the machine." },
+        { "cpu_count", "", "integer", "Cores of the machine." },
+        { "nproc", "", "integer", "Cores that this process may use." },
+        { "executable_path", "", "string? path;string? message", "The program that runs." },
+        { "env", "name:string", "string?", "A variable of the environment." },
+        { "catch_interrupts", "on:boolean", "", "While on, Ctrl-C only makes interrupted() true." },
+        { "interrupted", "", "boolean", "true once after Ctrl-C." },
+    },
+    classes = { { "Lock", methods = { { "close", "", "", "Gives the lock back." } } } },
+}
+
+parts.safetensors = {
+    doc = "Named tensors in files. A missing or broken file is nil, message, code.",
+    functions = {
+        { "load", "path:string", "table<string,sagan.Tensor>? tensors;table<string,string>|string metadata_or_message", "All tensors of a file." },
+        { "header", "path:string", "table<string,table>? entries;table<string,string>|string metadata_or_message", "Names, dtypes and shapes, without reading the tensors." },
+        { "save", "path:string tensors:table<string,sagan.Tensor> metadata:table<string,string>?", "true? ok;string? message", "All or nothing; the same bytes for the same content." },
+        { "load_into", "path:string tensors:table<string,sagan.Tensor>", "true? ok;table<string,string>|string metadata_or_message", "Copies into tensors that exist; nothing changes when names or shapes differ." },
+    },
+}
+
+parts.image = {
+    doc = "Pictures as u8 tensors {H,W,C} or {N,H,W,C}. Positions are x, y and count from 1; a colour is {r, g, b} or a number, 0 to 255.",
+    functions = {
+        { "read", "path:string channels:integer?", "sagan.Tensor? image;string? message", "A PNG, JPEG or BMP file." },
+        { "decode", "bytes:string channels:integer? name:string?", "sagan.Tensor? image;string? message", "The same from memory; the name is for the message." },
+        { "write", "path:string image:sagan.Tensor", "true? ok;string? message", "Writes a PNG file." },
+        { "encode_png", "image:sagan.Tensor", "string", "The bytes of a PNG file." },
+        { "resize", "images:sagan.Tensor height:integer width:integer", "sagan.Tensor", "Antialiased, as Pillow's BILINEAR." },
+        { "crop_center", "images:sagan.Tensor height:integer? width:integer?", "sagan.Tensor", "The middle; without a size the largest square." },
+        { "convert", "images:sagan.Tensor channels:integer", "sagan.Tensor", "To grey (1) or RGB (3)." },
+        { "enlarge", "images:sagan.Tensor factor:integer", "sagan.Tensor", "Every pixel becomes factor x factor." },
+        { "blank", "height:integer width:integer channels:integer color:sagan.Color?", "sagan.Tensor", "A plain picture." },
+        { "grid", "images:sagan.Tensor columns:integer pad:integer? color:sagan.Color?", "sagan.Tensor", "Many pictures as one." },
+        { "heatmap", "values:sagan.Tensor low:number? high:number?", "sagan.Tensor", "f32 {h,w} or {N,h,w} in colours, dark blue to yellow." },
+        { "blend", "a:sagan.Tensor b:sagan.Tensor alpha:number", "sagan.Tensor", "(1 - alpha) a + alpha b." },
+        { "paste", "image:sagan.Tensor what:sagan.Tensor x:integer y:integer", "sagan.Tensor", "Draws a picture into another." },
+        { "draw_rect", "image:sagan.Tensor x:integer y:integer width:integer height:integer thickness:integer? color:sagan.Color?", "sagan.Tensor", "Draws a frame." },
+        { "draw_cross", "image:sagan.Tensor x:integer y:integer radius:integer color:sagan.Color?", "sagan.Tensor", "Draws a cross." },
+        { "text", "image:sagan.Tensor x:integer y:integer text:string scale:integer? color:sagan.Color?", "sagan.Tensor", "Writes letters of 5 x 7 points, times scale." },
+        { "text_size", "text:string scale:integer?", "integer width;integer height", "The room that text takes." },
+    },
+}
+
+parts.events = {
+    doc = "TensorBoard event files.",
+    functions = {
+        { "open", "path:string append:boolean?", "sagan.EventWriter? writer;string? message", "A file, or a folder whose newest event file goes on." },
+    },
+    classes = { { "EventWriter", methods = {
+        { "scalar", "tag:string value:number step:integer wall:number?", "true? ok;string? message", "One point of a curve." },
+        { "image", "tag:string png:string height:integer width:integer channels:integer step:integer wall:number?", "true? ok;string? message", "One picture." },
+        { "flush", "", "true? ok;string? message", "Everything so far reaches the file." },
+        { "close", "", "true? ok;string? message", "Flushes and closes." },
+    } } },
+}
+
+parts.dataset = {
+    doc = "Data sets and their loaders. Images count from 1, labels and steps from 0.",
+    functions = {
+        { "open", "spec:string options:sagan.DatasetOptions?", "sagan.Dataset? dataset;string? message", "auto, fashion-mnist, idx:, cifar10:, folder:, pack:, quadrupeds[:count], or a path." },
+        { "pack", "source:sagan.Dataset|string path:string options:sagan.DatasetOptions?", "integer? count;string? message", "Writes a data set, decoded, as one file." },
+    },
+    classes = {
+        { "Dataset",
+            fields = { { "count", "integer" }, { "height", "integer" }, { "width", "integer" }, { "channels", "integer" },
+                { "classes", "integer" }, { "class_names", "string[]" }, { "name", "string" }, { "spec", "string" },
+                { "skipped", "integer" } },
+            methods = {
+                { "get", "i:integer", "sagan.Tensor image;integer label", "One picture {H,W,C} and its label." },
+                { "label", "i:integer", "integer", "One label." },
+                { "legs", "i:integer", "integer?", "How many legs the i-th drawn quadruped shows." },
+                { "batch", "indices:integer[]", "sagan.Tensor images;sagan.Tensor labels", "Chosen pictures." },
+                { "histogram", "", "integer[]", "Pictures in each class." },
+                { "hash", "", "string", "A fingerprint of the content." },
+                { "check", "", "string?", "What makes training on it pointless: one class only, constant pictures." },
+                { "loader", "options:sagan.LoaderOptions", "sagan.Loader", "Prepares batches ahead in a thread." },
+                { "close", "", "", "Gives its memory back." },
+            } },
+        { "Loader", methods = {
+            { "fill", "step:integer images:sagan.Tensor labels:sagan.Tensor?", "", "Copies the batch of that number (from 0) into the tensors." },
+            { "close", "", "", "Ends its thread." },
+        } },
+    },
+}
+
+parts.order = { "system", "safetensors", "image", "events", "dataset" }
+
+parts.types = [[
+---@alias sagan.Color integer|integer[]
+
+---@class sagan.DatasetOptions
+---@field resolution? integer
+---@field channels? integer
+---@field split? "train"|"test"
+---@field limit? integer
+---@field max_bytes? integer
+---@field threads? integer
+---@field progress? fun(done: integer, total: integer): boolean?
+
+---@class sagan.LoaderOptions
+---@field batch integer
+---@field seed integer
+---@field slots? integer
+---@field workers? integer
+
+---@class sagan.Stat
+---@field type "file"|"folder"|"other"
+---@field size integer
+---@field mtime number
+]]
+
+return parts
