@@ -20,7 +20,6 @@
 ---@field log? sagan.Fields.log What is written down while training.
 ---@field sample? sagan.Fields.sample Pictures drawn while training.
 ---@field checkpoint? sagan.Fields.checkpoint Saved states.
----@field score? sagan.Fields.score Scores taken while training.
 ---@field attention? integer|integer[]|"none" Sizes of attention in both networks.
 
 ---@class sagan.Fields.model
@@ -98,15 +97,10 @@
 
 ---@class sagan.Fields.sample
 ---@field every? integer Steps between two picture sheets; 0: only at the end.
----@field rows? integer Rows of a picture sheet.
----@field columns? integer Columns of a picture sheet; each shows one class.
+---@field rows? integer Rows of a picture sheet: one for each class, spread over them if there are more.
+---@field columns? integer Columns of a picture sheet; each has its own z.
 ---@field attention? boolean Draw attention maps beside the pictures.
 
 ---@class sagan.Fields.checkpoint
 ---@field every? integer Steps between two checkpoints; 0: only at the end.
 ---@field keep? integer How many of the last checkpoints stay.
-
----@class sagan.Fields.score
----@field every? integer Steps between two scores; 0: only at the end.
----@field samples? integer Generated images in one score.
----@field batch_norm? "moving"|"standing"|"batch" Statistics of the generator when it is scored: running ones, averaged anew, or each batch's.

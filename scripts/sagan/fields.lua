@@ -157,7 +157,6 @@ fields.groups = {
     log = "What is written down while training.",
     sample = "Pictures drawn while training.",
     checkpoint = "Saved states.",
-    score = "Scores taken while training.",
 }
 
 field("name", name, "run", "Name of the run; its folder under runs/.", "free")
@@ -248,15 +247,11 @@ field("precision", choice { "f32", "tf32", "bf16" }, "f32", "Arithmetic on a GPU
 field("log.every", integer(1), 50, "Steps between two lines of the log.", "free")
 field("log.tensorboard", boolean, true, "Write a TensorBoard event file too.", "free")
 field("sample.every", integer(0), 1000, "Steps between two picture sheets; 0: only at the end.", "free")
-field("sample.rows", integer(1, 64), 8, "Rows of a picture sheet.", "free")
-field("sample.columns", integer(1, 64), 8, "Columns of a picture sheet; each shows one class.", "free")
+field("sample.rows", integer(1, 64), 10, "Rows of a picture sheet: one for each class, spread over them if there are more.", "free")
+field("sample.columns", integer(1, 64), 10, "Columns of a picture sheet; each has its own z.", "free")
 field("sample.attention", boolean, true, "Draw attention maps beside the pictures.", "free")
 field("checkpoint.every", integer(0), 1000, "Steps between two checkpoints; 0: only at the end.", "free")
 field("checkpoint.keep", integer(1), 2, "How many of the last checkpoints stay.", "free")
-field("score.every", integer(0), 0, "Steps between two scores; 0: only at the end.", "free")
-field("score.samples", integer(2), 50000, "Generated images in one score.", "free")
-field("score.batch_norm", choice { "moving", "standing", "batch" }, "moving",
-    "Statistics of the generator when it is scored: running ones, averaged anew, or each batch's.", "free")
 
 --- Shorter names for several fields at once.
 ---@type table<string, {keys: string[], type: sagan.FieldType, doc: string}>

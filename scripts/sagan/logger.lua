@@ -12,13 +12,16 @@ Logger.__index = Logger
 
 --- Opens the log of a run folder for appending.
 ---@param folder sagan.RunFolder
+---@param tensorboard boolean write an event file too
 ---@return sagan.Logger? log, string? message
-function logger.open(folder)
+function logger.open(folder, tensorboard)
+    local path = folder.path .. "/log.jsonl"
+    if not tensorboard then return setmetatable({ path = path }, Logger) end
     local ok, message = system.mkdir(folder.path .. "/events")
     if not ok then return nil, message end
     local events, why = core.events.open(folder.path .. "/events", true)
     if not events then return nil, why end
-    return setmetatable({ path = folder.path .. "/log.jsonl", events = events }, Logger)
+    return setmetatable({ path = path, events = events }, Logger)
 end
 
 --- Appends one row; numbers also go to TensorBoard under their names ("loss/d").
@@ -29,6 +32,7 @@ function Logger:row(step, row)
     row.step = step
     local ok, message = system.append(self.path, json.encode(row) .. "\n")
     if not ok then return nil, message end
+    if not self.events then return true end
     local now = system.time()
     for name, value in pairs(row) do
         if type(value) == "number" and name ~= "step" then self.events:scalar(name, value, step, now) end
@@ -41,12 +45,13 @@ end
 ---@param picture sagan.Tensor u8 {H,W,C}
 ---@param step integer
 function Logger:picture(tag, picture, step)
+    if not self.events then return true end
     local shape = picture.shape
     return self.events:image(tag, core.image.encode_png(picture), shape[1], shape[2], shape[3], step)
 end
 
 function Logger:close()
-    self.events:close()
+    if self.events then self.events:close() end
 end
 
 return logger

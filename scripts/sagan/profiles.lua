@@ -24,7 +24,6 @@ profiles.list = {
                 log = { every = 10 },
                 sample = { every = 200 },
                 checkpoint = { every = 500 },
-                score = { samples = 2000 },
             }
         end,
     },
@@ -37,7 +36,6 @@ profiles.list = {
                 log = { every = 50 },
                 sample = { every = 1000 },
                 checkpoint = { every = 2000 },
-                score = { samples = 10000 },
             }
         end,
     },
@@ -50,7 +48,6 @@ profiles.list = {
                 log = { every = 100 },
                 sample = { every = 5000 },
                 checkpoint = { every = 5000 },
-                score = { samples = 50000 },
             }
         end,
     },

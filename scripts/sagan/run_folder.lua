@@ -2,7 +2,6 @@
 --- checkpoints/. Decides whether a run begins, continues or is refused; holds the lock while a process trains in it.
 local system = require("sagan.core").system
 local config_module = require "sagan.config"
-local fields = require "sagan.fields"
 local json = require "sagan.json"
 
 local run_folder = {}
@@ -13,11 +12,12 @@ local run_folder = {}
 local RunFolder = {}
 RunFolder.__index = RunFolder
 
---- May this field differ between a run and its continuation? Such fields change how long and how loudly it runs, not what
---- a step computes; the number of steps does enter the rates if they decay.
-local function is_free(field, config)
-    if field == "train.steps" and config.train.lr_decay_start > 0 then return false end
-    return fields.by_key[field] and fields.by_key[field].free
+--- The first field that forbids going on from one configuration with the other. What is free to change says how long and
+--- how loudly a run goes on, not what a step computes; the number of steps does enter the rates if they decay.
+local function forbidden_change(old, new)
+    for _, change in ipairs(config_module.diff(old, new)) do
+        if not change.free or (change.field == "train.steps" and new.train.lr_decay_start > 0) then return change end
+    end
 end
 
 --- The root of all runs: the argument, else $SAGAN_RUNS, else ./runs.
@@ -79,11 +79,10 @@ function run_folder.create(config, options)
     if system.stat(path .. "/config.lua") then
         local old, broken = self:config()
         if not old then return nil, ("%s; --fresh starts over"):format(broken) end
-        for _, change in ipairs(config_module.diff(old, config)) do
-            if not is_free(change.field, config) then
-                return nil, ("%s holds another experiment: %s was %s, now %s; use another name=..., or --fresh to start over")
-                    :format(path, change.field, tostring(change.a), tostring(change.b))
-            end
+        local change = forbidden_change(old, config)
+        if change then
+            return nil, ("%s holds another experiment: %s was %s, now %s; use another name=..., or --fresh to start over")
+                :format(path, change.field, config_module.literal(change.a), config_module.literal(change.b))
         end
         self.resumed = true
     end

@@ -148,15 +148,15 @@ local function train(config, data, folder)
     local ok, why = folder:trim_log(step)
     if not ok then return nil, why end
     if step > 0 then say("resume   from step %d", step) end
-    trainer.log, why = logger.open(folder)
+    trainer.log, why = logger.open(folder, config.log.tensorboard)
     if not trainer.log then return nil, why end
     trainer.loader = data.set:loader { batch = config.train.batch, seed = config.seed }
     if step == 0 then
         ok, why = contact_sheet(data, folder)
         if not ok then return nil, why end
     end
-    say("train    to step %d, batch %d, D %g / G %g; %s", config.train.steps, config.train.batch, config.optimizer.lr_d,
-        config.optimizer.lr_g, folder.path)
+    say("train    on %s to step %d, batch %d, rates D %g / G %g; %s", core.device(), config.train.steps, config.train.batch,
+        config.optimizer.lr_d, config.optimizer.lr_g, folder.path)
     local started = system.now()
     local outcome, words = trainer:run()
     trainer.loader:close()
@@ -184,11 +184,30 @@ function runner.thousands(n)
     return (s:gsub("^,", ""))
 end
 
+--- Chooses the device. The arithmetic modes below f32 are a GPU's.
+local function choose_device(config)
+    local there = {}
+    for _, name in ipairs(core.devices()) do there[name] = true end
+    local device = config.device == "auto" and (there.cuda and "cuda" or "cpu") or config.device
+    if not there[device] then
+        return nil, ("device=%s is not available here; device=auto takes what there is (sagan-lua doctor)"):format(device)
+    end
+    if device == "cpu" and config.precision ~= "f32" then
+        return nil, ("precision=%s needs device=cuda; the CPU computes in f32"):format(config.precision)
+    end
+    core.device(device)
+    return device
+end
+
 local function run_one(config, options, position)
     say("run      %s, seed %d%s", config.name, config.seed, position)
     if config.question then say("asks     %s", config.question) end
     say("profile  %s%s", config.profile, config.profile_reason and " (" .. config.profile_reason .. ")" or "")
-    local data, message = open_data(config)
+    for _, warning in ipairs(experiment.warnings(config)) do say("warning  %s", warning) end
+    local device, message = choose_device(config)
+    if not device then return nil, message end
+    local data
+    data, message = open_data(config)
     if not data then return nil, message end
     config.model.classes, config.model.channels = data.classes, data.channels
     local folder
