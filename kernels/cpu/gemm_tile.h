@@ -1,7 +1,8 @@
 /*
- * gemm_tile.h - the register tile under gemm.c and outer.c: acc[i][j] += a(i, k) * b(k, j) over k, then one store.
- * a(i, k) = a[i * a_row + k * a_step] is broadcast, b(k, ..) = b[k * ldb ..] is one or two vectors. Inlined with constant
- * rows, vectors and strides, so that the accumulators are registers.
+ * gemm_tile.h - the register tile under gemm.c, band.c and outer.c: acc[i][j] += a(i, k) * b(k, j) over k, one store.
+ * a(i, k) = a[i * a_row + k * a_step] is broadcast, b(k, ..) = b[k * b_step ..] is one or two vectors. Inlined with constant
+ * rows, vectors and strides, so that the accumulators are registers. The sum over k may come in segments, each `depth` long,
+ * between which one operand jumps (the taps of a kernel) while the other goes on.
  */
 #ifndef SAG_CPU_GEMM_TILE_H
 #define SAG_CPU_GEMM_TILE_H
@@ -21,7 +22,14 @@ typedef struct tile_out {
     const float *bias;
 } tile_out;
 
-typedef void tile_kernel(int64_t depth, const float *a, int64_t a_step, const float *b, int64_t ldb, const tile_out *out);
+/* Segment t starts at a + a_at[t] (NULL: where the last one ended) and b + b_at[t] (likewise). b_step: see tile_run. */
+typedef struct tile_walk {
+    int64_t segments, depth;
+    const int64_t *a_at, *b_at;
+    int64_t b_step;
+} tile_walk;
+
+typedef void tile_kernel(const tile_walk *walk, const float *a, const float *b, const tile_out *out);
 
 /* The first n < CPU_LANES numbers at p, zeros behind; and their store. */
 static inline cpu_vec load_part(const float *p, int n)
@@ -70,25 +78,33 @@ __attribute__((noinline, unused)) static void tile_store_edge(const float *tile,
         }
 }
 
-__attribute__((always_inline)) static inline void tile_run(const int rows, const int vectors, int64_t depth,
-                                                           const float *a, const int64_t a_row, const int64_t a_step,
-                                                           const float *b, const int64_t ldb, const tile_out *out)
+/* b_step 0: taken from the walk. */
+__attribute__((always_inline)) static inline void tile_run(const int rows, const int vectors, const int64_t a_row,
+                                                           const int64_t a_step, const int64_t b_step, const tile_walk *walk,
+                                                           const float *a, const float *b, const tile_out *out)
 {
+    const float *a0 = a, *b0 = b;
+    const int64_t step = b_step ? b_step : walk->b_step;
     cpu_vec acc[2 * GEMM_MR];
 #pragma GCC unroll 28
     for (int i = 0; i < rows * vectors; i++) acc[i] = (cpu_vec){0};
 #pragma GCC unroll 1
-    for (int64_t k = 0; k < depth; k++) {
-        cpu_vec b0 = cpu_load(b);
-        cpu_vec b1 = vectors == 2 ? cpu_load(b + CPU_LANES) : b0;
+    for (int64_t t = 0; t < walk->segments; t++) {
+        if (walk->a_at) a = a0 + walk->a_at[t];
+        if (walk->b_at) b = b0 + walk->b_at[t];
+#pragma GCC unroll 1
+        for (int64_t k = walk->depth; k > 0; k--) {
+            cpu_vec w0 = cpu_load(b);
+            cpu_vec w1 = vectors == 2 ? cpu_load(b + CPU_LANES) : w0;
 #pragma GCC unroll 28
-        for (int i = 0; i < rows; i++) {
-            cpu_vec x = cpu_splat(a[i * a_row]);
-            acc[i * vectors] += x * b0;
-            if (vectors == 2) acc[i * vectors + 1] += x * b1;
+            for (int i = 0; i < rows; i++) {
+                cpu_vec x = cpu_splat(a[i * a_row]);
+                acc[i * vectors] += x * w0;
+                if (vectors == 2) acc[i * vectors + 1] += x * w1;
+            }
+            a += a_step;
+            b += step;
         }
-        a += a_step;
-        b += ldb;
     }
     if (out->cols == vectors * CPU_LANES) {
 #pragma GCC unroll 28
@@ -149,20 +165,26 @@ static inline cpu_vec fold_groups(cpu_vec v, const int group)
 #endif
 }
 
-/* depth is a multiple of group. */
-__attribute__((always_inline)) static inline void tile_run_groups(const int rows, const int group, int64_t depth, const float *a,
-                                                                  const int64_t a_row, const float *b, const tile_out *out)
+/* The depth of a segment is a multiple of group. */
+__attribute__((always_inline)) static inline void tile_run_groups(const int rows, const int group, const int64_t a_row,
+                                                                  const tile_walk *walk, const float *a, const float *b,
+                                                                  const tile_out *out)
 {
+    const float *a0 = a;
     cpu_vec acc[2 * GEMM_MR];
 #pragma GCC unroll 28
     for (int i = 0; i < rows; i++) acc[i] = (cpu_vec){0};
 #pragma GCC unroll 1
-    for (int64_t k = 0; k < depth; k += group) {
-        cpu_vec w = cpu_load(b);
+    for (int64_t t = 0; t < walk->segments; t++) {
+        if (walk->a_at) a = a0 + walk->a_at[t];
+#pragma GCC unroll 1
+        for (int64_t k = walk->depth; k > 0; k -= group) {
+            cpu_vec w = cpu_load(b);
 #pragma GCC unroll 28
-        for (int i = 0; i < rows; i++) acc[i] += splat_group(a + i * a_row, group) * w;
-        a += group;
-        b += CPU_LANES;
+            for (int i = 0; i < rows; i++) acc[i] += splat_group(a + i * a_row, group) * w;
+            a += group;
+            b += CPU_LANES;
+        }
     }
 #pragma GCC unroll 28
     for (int i = 0; i < rows; i++) {
@@ -172,13 +194,82 @@ __attribute__((always_inline)) static inline void tile_run_groups(const int rows
 }
 #endif
 
-/* Kernels for 2, 4 .. GEMM_MR rows of two vectors and 4, 8 .. 2 GEMM_MR rows of one; `row` is the constant a_row, `step`
- * the constant or variable a_step. */
+/* ---------------------------------------------------------------------------------------- strips of B */
+
+/* A strip of up to GEMM_NR columns: two vectors, or what suits the few columns at the end. */
+typedef enum strip_kind { STRIP_WIDE, STRIP_NARROW, STRIP_PAIRS, STRIP_FOURS, STRIP_KINDS } strip_kind;
+
+static inline strip_kind strip_kind_of(int64_t cols)
+{
+    if (cols > CPU_LANES) return STRIP_WIDE;
+    if (CPU_LANES == 16 && cols <= 4) return STRIP_FOURS;
+    if (CPU_LANES > 4 && cols <= CPU_LANES / 2) return STRIP_PAIRS;
+    return STRIP_NARROW;
+}
+static inline int strip_group(strip_kind kind)
+{
+    return kind == STRIP_FOURS ? 4 : kind == STRIP_PAIRS ? 2 : 1;
+}
+/* Tiles have a multiple of so many rows, up to GEMM_MR / 2 times as many. */
+static inline int64_t strip_grain(strip_kind kind)
+{
+    return kind == STRIP_WIDE ? 2 : 4;
+}
+/* Rows of a tile when `rows` are cut as evenly as the grain allows: no small rest, which would starve the pipeline. */
+static inline int64_t tile_rows(int64_t rows, int64_t grain)
+{
+    int64_t tiles = cpu_ceil_div(rows, grain * (GEMM_MR / 2));
+    return cpu_ceil_div(cpu_ceil_div(rows, tiles), grain) * grain;
+}
+
 #if CPU_LANES == 16
-#define TILE_SIZES(X, family) X(family, 1) X(family, 2) X(family, 3) X(family, 4) X(family, 5) X(family, 6) X(family, 7)
+#define TILE_SIZES(X, family, row) \
+    X(family, row, 1) X(family, row, 2) X(family, row, 3) X(family, row, 4) X(family, row, 5) X(family, row, 6) X(family, row, 7)
 #else
-#define TILE_SIZES(X, family) X(family, 1) X(family, 2) X(family, 3)
+#define TILE_SIZES(X, family, row) X(family, row, 1) X(family, row, 2) X(family, row, 3)
 #endif
 #define TILE_VARIANTS (GEMM_MR / 2 + 1)
+#define TILE_NAME(family, kind, v) family##_##kind##v
+#define TILE_FUNCTION(family, kind, v) \
+    static void TILE_NAME(family, kind, v)(const tile_walk *w, const float *a, const float *b, const tile_out *out)
+
+#define TILE_DEFINE_WIDE(family, row, v) \
+    TILE_FUNCTION(family, wide, v) { tile_run(2 * v, 2, row, 1, 2 * CPU_LANES, w, a, b, out); }
+#define TILE_DEFINE_NARROW(family, row, v) \
+    TILE_FUNCTION(family, narrow, v) { tile_run(4 * v, 1, row, 1, CPU_LANES, w, a, b, out); }
+#define TILE_DEFINE_PAIRS(family, row, v) \
+    TILE_FUNCTION(family, pairs, v) { tile_run_groups(4 * v, 2, row, w, a, b, out); }
+#define TILE_DEFINE_FOURS(family, row, v) \
+    TILE_FUNCTION(family, fours, v) { tile_run_groups(4 * v, 4, row, w, a, b, out); }
+#define TILE_ENTRY_WIDE(family, row, v) TILE_NAME(family, wide, v),
+#define TILE_ENTRY_NARROW(family, row, v) TILE_NAME(family, narrow, v),
+#define TILE_ENTRY_PAIRS(family, row, v) TILE_NAME(family, pairs, v),
+#define TILE_ENTRY_FOURS(family, row, v) TILE_NAME(family, fours, v),
+
+/* Kernels [kind][rows / grain] for rows of A that lie `row` floats apart. */
+#if CPU_LANES == 16
+#define TILE_DEFINE(family, row)                                                                                  \
+    TILE_SIZES(TILE_DEFINE_WIDE, family, row)                                                                     \
+    TILE_SIZES(TILE_DEFINE_NARROW, family, row)                                                                   \
+    TILE_SIZES(TILE_DEFINE_PAIRS, family, row)                                                                    \
+    TILE_SIZES(TILE_DEFINE_FOURS, family, row)                                                                    \
+    static tile_kernel *const family[STRIP_KINDS][TILE_VARIANTS] = {                                              \
+        {NULL, TILE_SIZES(TILE_ENTRY_WIDE, family, row)}, {NULL, TILE_SIZES(TILE_ENTRY_NARROW, family, row)},     \
+        {NULL, TILE_SIZES(TILE_ENTRY_PAIRS, family, row)}, {NULL, TILE_SIZES(TILE_ENTRY_FOURS, family, row)}};
+#elif CPU_LANES == 8
+#define TILE_DEFINE(family, row)                                                                                  \
+    TILE_SIZES(TILE_DEFINE_WIDE, family, row)                                                                     \
+    TILE_SIZES(TILE_DEFINE_NARROW, family, row)                                                                   \
+    TILE_SIZES(TILE_DEFINE_PAIRS, family, row)                                                                    \
+    static tile_kernel *const family[STRIP_KINDS][TILE_VARIANTS] = {                                              \
+        {NULL, TILE_SIZES(TILE_ENTRY_WIDE, family, row)}, {NULL, TILE_SIZES(TILE_ENTRY_NARROW, family, row)},     \
+        {NULL, TILE_SIZES(TILE_ENTRY_PAIRS, family, row)}};
+#else
+#define TILE_DEFINE(family, row)                                                                                  \
+    TILE_SIZES(TILE_DEFINE_WIDE, family, row)                                                                     \
+    TILE_SIZES(TILE_DEFINE_NARROW, family, row)                                                                   \
+    static tile_kernel *const family[STRIP_KINDS][TILE_VARIANTS] = {                                              \
+        {NULL, TILE_SIZES(TILE_ENTRY_WIDE, family, row)}, {NULL, TILE_SIZES(TILE_ENTRY_NARROW, family, row)}};
+#endif
 
 #endif

@@ -30,6 +30,14 @@ gemm_fetch CPU_ISA(patches_fetch); /* a is a patches */
 gemm_place CPU_ISA(places_rows);   /* c is a places */
 
 /*
+ * band.c: the same product for narrow maps, whose patches would take longer to fetch than to multiply. Rows of the map are
+ * copied once, with their borders of zeros, and the taps of the kernel read them in place.
+ */
+bool CPU_ISA(band_fits)(const gemm_job *job);
+int64_t CPU_ISA(band_bytes)(const gemm_job *job, int threads);
+void CPU_ISA(band_run)(const gemm_job *job, void *memory, int threads);
+
+/*
  * Weight gradient: dw[i * columns + j] (+)= sum over pixels m of g[m * ld + i] * patch(m)[j], i < rows, j < columns = r*s*c.
  * The pixels are cut into slices by the shape alone and their sums added in order.
  */
