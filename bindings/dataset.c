@@ -50,7 +50,8 @@ static bool report(void *user, int64_t done, int64_t total)
 /* Fields of the table at `index` (absent: none). The strings live in that table. */
 static void read_options(lua_State *L, int index, const char *function, sag_dataset_options *o, script_progress *p)
 {
-    static const char *const known[] = {"resolution", "channels", "split", "limit", "max_bytes", "threads", "progress", NULL};
+    static const char *const known[] = {"resolution", "channels", "split",    "limit",
+                                        "max_bytes",  "threads",  "progress", NULL};
     memset(o, 0, sizeof *o);
     *p = (script_progress){.L = L};
     if (lua_isnoneornil(L, index)) return;
@@ -59,8 +60,10 @@ static void read_options(lua_State *L, int index, const char *function, sag_data
     int64_t resolution = lsag_opt_integer(L, index, function, "resolution", 0);
     int64_t channels = lsag_opt_integer(L, index, function, "channels", 0);
     int64_t threads = lsag_opt_integer(L, index, function, "threads", 0);
-    if (resolution < 0 || resolution > 1 << 20) luaL_error(L, "%s: resolution %I is out of range", function, (LUAI_UACINT)resolution);
-    if (channels != 0 && channels != 1 && channels != 3) luaL_error(L, "%s: channels is 1 or 3, got %I", function, (LUAI_UACINT)channels);
+    if (resolution < 0 || resolution > 1 << 20)
+        luaL_error(L, "%s: resolution %I is out of range", function, (LUAI_UACINT)resolution);
+    if (channels != 0 && channels != 1 && channels != 3)
+        luaL_error(L, "%s: channels is 1 or 3, got %I", function, (LUAI_UACINT)channels);
     o->resolution = (int)resolution;
     o->channels = (int)channels;
     o->threads = threads < 0 || threads > 1024 ? 0 : (int)threads;
@@ -116,8 +119,9 @@ static int l_pack(lua_State *L)
     } else {
         sag_dataset *ds = check_dataset(L, 1);
         if (o.resolution || o.channels || o.split || o.limit)
-            return luaL_error(L, "dataset.pack: an open data set is packed as it is: give resolution, channels, split and "
-                                 "limit to dataset.open, or pack its spec");
+            return luaL_error(L,
+                              "dataset.pack: an open data set is packed as it is: give resolution, channels, split and "
+                              "limit to dataset.open, or pack its spec");
         s = sag_dataset_write_pack(ds, path, o.progress, o.progress_user);
         count = sag_dataset_describe(ds)->count;
     }
@@ -157,8 +161,8 @@ static int push_images(lua_State *L, sag_dataset *ds, const int64_t *indices, in
     uint8_t *pixels = lua_newuserdatauv(L, bytes * (size_t)n, 0);
     int32_t *labels = lua_newuserdatauv(L, sizeof *labels * (size_t)n, 0);
     lsag_check_status(L, sag_dataset_batch(ds, indices, n, pixels, labels));
-    sag_shape shape = single ? sag_shape3(in->height, in->width, in->channels)
-                             : sag_shape4(n, in->height, in->width, in->channels);
+    sag_shape shape =
+        single ? sag_shape3(in->height, in->width, in->channels) : sag_shape4(n, in->height, in->width, in->channels);
     sag_tensor **images = lsag_new_tensor(L);
     LSAG_TRY(L, sag_tensor_create(ctx, SAG_U8, shape, images));
     lsag_check_status(L, sag_tensor_write(*images, pixels, bytes * (size_t)n));
@@ -176,7 +180,8 @@ static int64_t check_index(lua_State *L, const sag_dataset *ds, lua_Integer i, i
 {
     int64_t count = sag_dataset_describe(ds)->count;
     if (i < 1 || i > count)
-        luaL_argerror(L, arg, lua_pushfstring(L, "image %I of %I (counted from 1)", (LUAI_UACINT)i, (LUAI_UACINT)count));
+        luaL_argerror(L, arg,
+                      lua_pushfstring(L, "image %I of %I (counted from 1)", (LUAI_UACINT)i, (LUAI_UACINT)count));
     return i - 1;
 }
 
@@ -198,7 +203,8 @@ static int l_batch(lua_State *L)
         int whole = 0;
         lua_geti(L, 2, i);
         lua_Integer index = lua_tointegerx(L, -1, &whole);
-        if (!whole) luaL_argerror(L, 2, lua_pushfstring(L, "image number %I is a %s", (LUAI_UACINT)i, luaL_typename(L, -1)));
+        if (!whole)
+            luaL_argerror(L, 2, lua_pushfstring(L, "image number %I is a %s", (LUAI_UACINT)i, luaL_typename(L, -1)));
         indices[i - 1] = check_index(L, ds, index, 2);
         lua_pop(L, 1);
     }
@@ -279,7 +285,8 @@ static int l_loader(lua_State *L)
     int64_t workers = lsag_opt_integer(L, 2, "dataset:loader", "workers", 0);
     if (batch < 1) luaL_error(L, "dataset:loader: batch must be at least 1");
     if (slots < 2 || slots > 1024) luaL_error(L, "dataset:loader: slots must be 2 to 1024, got %I", (LUAI_UACINT)slots);
-    if (workers < 0 || workers > 64) luaL_error(L, "dataset:loader: workers must be 0 to 64, got %I", (LUAI_UACINT)workers);
+    if (workers < 0 || workers > 64)
+        luaL_error(L, "dataset:loader: workers must be 0 to 64, got %I", (LUAI_UACINT)workers);
     loader_box *u = lua_newuserdatauv(L, sizeof *u, 0);
     memset(u, 0, sizeof *u);
     u->batch = batch;
@@ -293,9 +300,10 @@ static void check_target(lua_State *L, int index, sag_tensor *t, sag_shape want)
 {
     char have[96], wanted[96];
     if (sag_shape_equal(sag_tensor_shape(t), want)) return;
-    luaL_argerror(L, index, lua_pushfstring(L, "tensor %s, this loader fills %s",
-                                            sag_shape_text(sag_tensor_shape(t), have, sizeof have),
-                                            sag_shape_text(want, wanted, sizeof wanted)));
+    luaL_argerror(L, index,
+                  lua_pushfstring(L, "tensor %s, this loader fills %s",
+                                  sag_shape_text(sag_tensor_shape(t), have, sizeof have),
+                                  sag_shape_text(want, wanted, sizeof wanted)));
 }
 
 /* loader:fill(step, images [, labels]) */
@@ -364,12 +372,12 @@ static int l_dataset_index(lua_State *L)
 
 int lsag_open_dataset(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"get", l_get},         {"batch", l_batch}, {"label", l_label},
-                                       {"legs", l_legs},       {"hash", l_hash},   {"histogram", l_histogram},
-                                       {"check", l_check},     {"loader", l_loader}, {"close", l_dataset_close},
+    static const luaL_Reg methods[] = {{"get", l_get},     {"batch", l_batch},   {"label", l_label},
+                                       {"legs", l_legs},   {"hash", l_hash},     {"histogram", l_histogram},
+                                       {"check", l_check}, {"loader", l_loader}, {"close", l_dataset_close},
                                        {NULL, NULL}};
-    static const luaL_Reg dataset_meta[] = {{"__gc", l_dataset_close}, {"__close", l_dataset_close},
-                                            {"__tostring", l_dataset_tostring}, {NULL, NULL}};
+    static const luaL_Reg dataset_meta[] = {
+        {"__gc", l_dataset_close}, {"__close", l_dataset_close}, {"__tostring", l_dataset_tostring}, {NULL, NULL}};
     static const luaL_Reg loader_methods[] = {{"fill", l_fill}, {"close", l_loader_close}, {NULL, NULL}};
     static const luaL_Reg loader_meta[] = {{"__gc", l_loader_close}, {"__close", l_loader_close}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"open", l_open}, {"pack", l_pack}, {NULL, NULL}};

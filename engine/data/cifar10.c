@@ -1,6 +1,6 @@
 /*
- * cifar10.c - the binary version of CIFAR-10: data_batch_1.bin .. data_batch_5.bin and test_batch.bin, in a folder or in
- * the .tar.gz they come in. A record is one label byte and 3 planes (R, G, B) of 32 x 32 bytes.
+ * cifar10.c - the binary version of CIFAR-10: data_batch_1.bin .. data_batch_5.bin and test_batch.bin, in a folder or
+ * in the .tar.gz they come in. A record is one label byte and 3 planes (R, G, B) of 32 x 32 bytes.
  *
  * An archive or folder of image files under the same name is handed to the folder source.
  */
@@ -116,8 +116,9 @@ static sag_status unpack(const batches *b, uint8_t *pixels, uint8_t *labels)
         if (!b->wanted[f]) continue;
         for (const uint8_t *p = b->bytes[f], *end = p + b->size[f]; p < end; p += RECORD) {
             if (p[0] > 9)
-                SAG_FAIL(SAG_ERR_FORMAT, "%s: %s: record %lld has label %d; CIFAR-10 has 0 to 9 (CIFAR-100 is not read)",
-                         b->where, file_names[f], (long long)((p - b->bytes[f]) / RECORD), p[0]);
+                SAG_FAIL(SAG_ERR_FORMAT,
+                         "%s: %s: record %lld has label %d; CIFAR-10 has 0 to 9 (CIFAR-100 is not read)", b->where,
+                         file_names[f], (long long)((p - b->bytes[f]) / RECORD), p[0]);
             *labels++ = p[0];
             for (int i = 0; i < PLANE; i++)
                 for (int c = 0; c < 3; c++) *pixels++ = p[1 + c * PLANE + i];
@@ -143,14 +144,15 @@ static sag_status open_batches(const sag_open_request *r, sag_dataset *ds, const
             SAG_FAIL(SAG_ERR_IO, "%s: %s is missing (split %s needs %s)", r->spec, file_names[f], r->split,
                      f == TEST_FILE ? "it" : "data_batch_1.bin to data_batch_5.bin");
         if (b->size[f] % RECORD != 0)
-            SAG_FAIL(SAG_ERR_FORMAT, "%s: %s has %zu bytes, which is not a whole number of %d-byte records: truncated?", r->spec,
-                     file_names[f], b->size[f], RECORD);
+            SAG_FAIL(SAG_ERR_FORMAT, "%s: %s has %zu bytes, which is not a whole number of %d-byte records: truncated?",
+                     r->spec, file_names[f], b->size[f], RECORD);
         n += (int64_t)(b->size[f] / RECORD);
     }
     if (n < 1) SAG_FAIL(SAG_ERR_FORMAT, "%s: no images of split %s", r->spec, r->split);
     uint8_t *pixels = sag_host_alloc((size_t)n * 3 * PLANE), *labels = sag_host_alloc((size_t)n);
-    sag_status s = pixels && labels ? SAG_OK
-                                    : sag_fail(SAG_ERR_MEMORY, "%s: out of memory for %lld images", r->spec, (long long)n);
+    sag_status s = pixels && labels
+                       ? SAG_OK
+                       : sag_fail(SAG_ERR_MEMORY, "%s: out of memory for %lld images", r->spec, (long long)n);
     if (s == SAG_OK) s = unpack(b, pixels, labels);
     if (s == SAG_OK) s = sag_data_set_name(ds, "cifar10");
     if (s == SAG_OK) s = sag_data_set_classes(ds, names, 10);

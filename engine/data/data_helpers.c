@@ -1,4 +1,5 @@
-/* data_helpers.c - what every source needs: names, room for the images, limits, and fitting one image to the asked size. */
+/* data_helpers.c - what every source needs: names, room for the images, limits, and fitting one image to the asked
+ * size. */
 #include <errno.h>
 #include <fcntl.h>
 #include <omp.h>
@@ -89,7 +90,8 @@ static sag_status spool_open(const char *beside, size_t bytes, uint8_t **out)
     if (disk / 2 < (int64_t)bytes) {
         s = sag_fail(SAG_ERR_IO,
                      "pack %s: needs %.1f GB on its disk while it is written, %.1f GB are free: choose another disk, a "
-                     "lower resolution or a limit", beside, 2e-9 * (double)bytes, 1e-9 * (double)disk);
+                     "lower resolution or a limit",
+                     beside, 2e-9 * (double)bytes, 1e-9 * (double)disk);
         goto done;
     }
     fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -109,7 +111,8 @@ static sag_status spool_open(const char *beside, size_t bytes, uint8_t **out)
     }
     void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
-        s = sag_fail(SAG_ERR_IO, "pack %s: cannot map %zu bytes of a temporary file: %s", beside, bytes, strerror(errno));
+        s = sag_fail(SAG_ERR_IO, "pack %s: cannot map %zu bytes of a temporary file: %s", beside, bytes,
+                     strerror(errno));
     else
         *out = map;
 done:
@@ -127,15 +130,17 @@ sag_status sag_data_reserve(const sag_open_request *r, sag_dataset *ds, int64_t 
                  r->spec, h, w, c, SAG_IMAGE_MAX_SIDE);
     /* labels and loaders count images in 31 bits */
     if (n > INT32_MAX || __builtin_mul_overflow(n, (int64_t)h * w * c, &bytes))
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: %lld images of %dx%dx%d do not fit in any memory: is the count in the file right?",
-                 r->spec, (long long)n, h, w, c);
+        SAG_FAIL(SAG_ERR_FORMAT,
+                 "%s: %lld images of %dx%dx%d do not fit in any memory: is the count in the file right?", r->spec,
+                 (long long)n, h, w, c);
     int64_t most = memory_limit(r->o);
     bool spooled = r->spool && bytes > most;
     if (!spooled && bytes > most)
-        SAG_FAIL(SAG_ERR_ARG,
-                 "%s: %lld images at %dx%dx%d need %.2f GB of memory, the limit is %.2f GB: write them once with `sagan-lua "
-                 "pack %s -o FILE` and train from pack:FILE, or ask for a lower resolution or a limit",
-                 r->spec, (long long)n, h, w, c, 1e-9 * (double)bytes, 1e-9 * (double)most, r->spec);
+        SAG_FAIL(
+            SAG_ERR_ARG,
+            "%s: %lld images at %dx%dx%d need %.2f GB of memory, the limit is %.2f GB: write them once with `sagan-lua "
+            "pack %s -o FILE` and train from pack:FILE, or ask for a lower resolution or a limit",
+            r->spec, (long long)n, h, w, c, 1e-9 * (double)bytes, 1e-9 * (double)most, r->spec);
     if (spooled) {
         SAG_TRY(spool_open(r->spool, (size_t)bytes, &ds->owned));
         ds->spooled = (size_t)bytes;
@@ -144,8 +149,8 @@ sag_status sag_data_reserve(const sag_open_request *r, sag_dataset *ds, int64_t 
     }
     ds->labels = sag_host_alloc(sizeof *ds->labels * (size_t)n);
     if (!ds->owned || !ds->labels)
-        SAG_FAIL(SAG_ERR_MEMORY, "%s: out of memory for %lld images at %dx%dx%d (%.2f GB)", r->spec, (long long)n, h, w, c,
-                 1e-9 * (double)bytes);
+        SAG_FAIL(SAG_ERR_MEMORY, "%s: out of memory for %lld images at %dx%dx%d (%.2f GB)", r->spec, (long long)n, h, w,
+                 c, 1e-9 * (double)bytes);
     ds->images = ds->owned;
     ds->info.count = n;
     ds->info.height = h;

@@ -1,4 +1,5 @@
-/* dataset.c - opening a data set by its spec, and what can be asked of any of them. The sources are in their own files. */
+/* dataset.c - opening a data set by its spec, and what can be asked of any of them. The sources are in their own files.
+ */
 #include <stdio.h>
 #include <string.h>
 
@@ -14,9 +15,12 @@ static const struct {
     bool needs_path;
     open_fn open;
 } sources[] = {
-    {"fashion-mnist", false, sag_fashion_open}, {"idx", true, sag_idx_open},
-    {"cifar10", true, sag_cifar10_open},        {"folder", true, sag_folder_open},
-    {"pack", true, sag_pack_open},              {"quadrupeds", false, sag_quadrupeds_open},
+    {"fashion-mnist", false, sag_fashion_open},
+    {"idx", true, sag_idx_open},
+    {"cifar10", true, sag_cifar10_open},
+    {"folder", true, sag_folder_open},
+    {"pack", true, sag_pack_open},
+    {"quadrupeds", false, sag_quadrupeds_open},
 };
 #define N_SOURCES ((int)(sizeof sources / sizeof *sources))
 #define SPEC_FORMS "auto, fashion-mnist, idx:PATH, cifar10:PATH, folder:PATH, pack:FILE, quadrupeds[:COUNT] or a path"
@@ -30,7 +34,8 @@ static sag_status recognise(const char *path, const char **kind)
     SAG_TRY(sag_file_stat(path, &info));
     *kind = NULL;
     if (info.type == SAG_FILE_MISSING)
-        SAG_FAIL(SAG_ERR_IO, "data set %s: neither a source nor a path that exists; a data set is one of " SPEC_FORMS, path);
+        SAG_FAIL(SAG_ERR_IO, "data set %s: neither a source nor a path that exists; a data set is one of " SPEC_FORMS,
+                 path);
     if (info.type == SAG_FILE_FOLDER) {
         *kind = sag_idx_present(path) ? "idx" : sag_cifar10_present(path) ? "cifar10" : "folder";
         return SAG_OK;
@@ -94,7 +99,8 @@ static sag_status check_options(const char *spec, const sag_dataset_options *o)
     return SAG_OK;
 }
 
-sag_status sag_dataset_open_spooled(const char *spec, const sag_dataset_options *o, const char *spool, sag_dataset **out)
+sag_status sag_dataset_open_spooled(const char *spec, const sag_dataset_options *o, const char *spool,
+                                    sag_dataset **out)
 {
     static const sag_dataset_options none = {0};
     int source = -1;
@@ -252,9 +258,10 @@ sag_status sag_dataset_check(const sag_dataset *ds)
     int filled = 0;
     for (int64_t i = 1; i < in->count && !filled; i++) filled = ds->labels[i] != ds->labels[0];
     if (!filled)
-        SAG_FAIL(SAG_ERR_FORMAT,
-                 "%s: all %lld images are of one class (\"%s\"): check the path and its class sub-folders, or the labels",
-                 in->name, (long long)in->count, in->class_names[ds->labels[0]]);
+        SAG_FAIL(
+            SAG_ERR_FORMAT,
+            "%s: all %lld images are of one class (\"%s\"): check the path and its class sub-folders, or the labels",
+            in->name, (long long)in->count, in->class_names[ds->labels[0]]);
     size_t bytes = image_bytes(ds);
     uint8_t *first = sag_host_alloc(2 * bytes), *now = first ? first + bytes : NULL;
     if (!first) SAG_FAIL(SAG_ERR_MEMORY, "%s: check: out of memory", in->name);
@@ -268,10 +275,11 @@ sag_status sag_dataset_check(const sag_dataset *ds)
     sag_host_free(first);
     if (s != SAG_OK) return s;
     if (plain * 10 > n * 9)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: %lld of %lld sampled images are one flat colour: the source is empty or was read wrongly",
+        SAG_FAIL(SAG_ERR_FORMAT,
+                 "%s: %lld of %lld sampled images are one flat colour: the source is empty or was read wrongly",
                  in->name, (long long)plain, (long long)n);
     if (n > 2 && same * 10 > (n - 1) * 9)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: %lld of %lld sampled images are the same image: the source was read wrongly", in->name,
-                 (long long)same + 1, (long long)n);
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: %lld of %lld sampled images are the same image: the source was read wrongly",
+                 in->name, (long long)same + 1, (long long)n);
     return SAG_OK;
 }

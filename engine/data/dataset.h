@@ -17,12 +17,12 @@ typedef struct sag_dataset sag_dataset;
 typedef bool (*sag_progress_fn)(void *user, int64_t done, int64_t total);
 
 typedef struct sag_dataset_options {
-    int resolution;      /* side in pixels; 0: as found (quadrupeds: 64) */
-    int channels;        /* 1 or 3; 0: as found */
-    const char *split;   /* "train" (NULL) or "test" */
-    int64_t limit;       /* use this many images, evenly spaced over the source; 0: all */
-    int64_t max_bytes;   /* refuse to hold more decoded bytes than this in memory; 0: half of the machine's memory */
-    int threads;         /* decoding threads; 0: all cores. The result does not depend on it */
+    int resolution;    /* side in pixels; 0: as found (quadrupeds: 64) */
+    int channels;      /* 1 or 3; 0: as found */
+    const char *split; /* "train" (NULL) or "test" */
+    int64_t limit;     /* use this many images, evenly spaced over the source; 0: all */
+    int64_t max_bytes; /* refuse to hold more decoded bytes than this in memory; 0: half of the machine's memory */
+    int threads;       /* decoding threads; 0: all cores. The result does not depend on it */
     sag_progress_fn progress;
     void *progress_user;
 } sag_dataset_options;
@@ -30,8 +30,8 @@ typedef struct sag_dataset_options {
 typedef struct sag_dataset_info {
     int64_t count, skipped; /* skipped: unreadable images that were left out */
     int height, width, channels, classes;
-    const char *name;  /* "fashion-mnist", a folder's name, ... */
-    const char *spec;  /* opens the same data again: never "auto" */
+    const char *name; /* "fashion-mnist", a folder's name, ... */
+    const char *spec; /* opens the same data again: never "auto" */
     const char *split;
     const char *const *class_names; /* [classes] */
 } sag_dataset_info;
@@ -48,7 +48,8 @@ const sag_dataset_info *sag_dataset_describe(const sag_dataset *ds);
 
 /* pixels: [height, width, channels]. index counts from 0. Either output may be NULL. */
 sag_status sag_dataset_get(const sag_dataset *ds, int64_t index, uint8_t *pixels, int32_t *label);
-sag_status sag_dataset_batch(const sag_dataset *ds, const int64_t *indices, int64_t n, uint8_t *pixels, int32_t *labels);
+sag_status sag_dataset_batch(const sag_dataset *ds, const int64_t *indices, int64_t n, uint8_t *pixels,
+                             int32_t *labels);
 /* counts: [classes]. */
 void sag_dataset_histogram(const sag_dataset *ds, int64_t *counts);
 /*
@@ -80,9 +81,9 @@ void sag_shuffle_epoch(uint64_t seed, int64_t epoch, int64_t n, int32_t *order);
 typedef struct sag_loader sag_loader;
 
 /*
- * Batch `step` holds the images at places step*batch .. step*batch + batch - 1 of the endless stream of shuffled epochs.
- * Its content depends on (data, seed, batch, step) only; `slots` batches are prepared ahead by `workers` threads (0: one,
- * or several where images are drawn and cores are many).
+ * Batch `step` holds the images at places step*batch .. step*batch + batch - 1 of the endless stream of shuffled
+ * epochs. Its content depends on (data, seed, batch, step) only; `slots` batches are prepared ahead by `workers`
+ * threads (0: one, or several where images are drawn and cores are many).
  */
 sag_status sag_loader_create(sag_dataset *ds, int64_t batch, uint64_t seed, int slots, int workers, sag_loader **out);
 /*

@@ -32,8 +32,8 @@ typedef struct sag_open_request {
 } sag_open_request;
 
 bool sag_fashion_present(void);
-bool sag_idx_present(const char *folder);       /* holds files named like an IDX data set */
-bool sag_cifar10_present(const char *path);     /* a folder or archive with the binary batches */
+bool sag_idx_present(const char *folder);   /* holds files named like an IDX data set */
+bool sag_cifar10_present(const char *path); /* a folder or archive with the binary batches */
 sag_status sag_fashion_open(const sag_open_request *r, sag_dataset *ds);
 sag_status sag_idx_open(const sag_open_request *r, sag_dataset *ds);
 sag_status sag_cifar10_open(const sag_open_request *r, sag_dataset *ds);
@@ -41,14 +41,15 @@ sag_status sag_folder_open(const sag_open_request *r, sag_dataset *ds);
 sag_status sag_pack_open(const sag_open_request *r, sag_dataset *ds);
 sag_status sag_quadrupeds_open(const sag_open_request *r, sag_dataset *ds);
 /* open with a spool; the pack writer's way to more images than memory holds */
-sag_status sag_dataset_open_spooled(const char *spec, const sag_dataset_options *o, const char *spool, sag_dataset **out);
+sag_status sag_dataset_open_spooled(const char *spec, const sag_dataset_options *o, const char *spool,
+                                    sag_dataset **out);
 
 /* ------------------------------------------------------------------------- data_helpers.c: for the sources */
 
 /* The last part of a path without .tar, .tar.gz, .tgz, .gz, .safetensors; host block */
 char *sag_data_base_name(const char *path);
 char *sag_data_text(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* host block; NULL on failure */
-sag_status sag_data_set_name(sag_dataset *ds, const char *name); /* NULL: after the path in the spec */
+sag_status sag_data_set_name(sag_dataset *ds, const char *name);                 /* NULL: after the path in the spec */
 /* names NULL: "0", "1", ... */
 sag_status sag_data_set_classes(sag_dataset *ds, const char *const *names, int classes);
 /* Room for n images and labels, or a refusal that says what to do; sets count and sizes. */

@@ -14,17 +14,17 @@ static float smooth(float x)
     return x * x * (3 - 2 * x);
 }
 
-rgb rgb_mix(rgb a, rgb b, float t)
+rgb sag_rgb_mix(rgb a, rgb b, float t)
 {
     return (rgb){a.r + (b.r - a.r) * t, a.g + (b.g - a.g) * t, a.b + (b.b - a.b) * t};
 }
 
-rgb rgb_scale(rgb a, float k)
+rgb sag_rgb_scale(rgb a, float k)
 {
     return (rgb){clamp01(a.r * k), clamp01(a.g * k), clamp01(a.b * k)};
 }
 
-float rgb_luma(rgb a)
+float sag_rgb_luma(rgb a)
 {
     return 0.299f * a.r + 0.587f * a.g + 0.114f * a.b;
 }
@@ -39,7 +39,7 @@ static figure_shape *shape_add(figure_scene *s)
     return &s->shape[i];
 }
 
-figure_shape *figure_capsule(figure_scene *s, float x0, float y0, float r0, float x1, float y1, float r1, rgb color)
+figure_shape *sag_figure_capsule(figure_scene *s, float x0, float y0, float r0, float x1, float y1, float r1, rgb color)
 {
     figure_shape *p = shape_add(s);
     p->x0 = x0, p->y0 = y0, p->r0 = r0;
@@ -48,7 +48,7 @@ figure_shape *figure_capsule(figure_scene *s, float x0, float y0, float r0, floa
     return p;
 }
 
-figure_shape *figure_ellipse(figure_scene *s, float x, float y, float rx, float ry, float angle, rgb color)
+figure_shape *sag_figure_ellipse(figure_scene *s, float x, float y, float rx, float ry, float angle, rgb color)
 {
     figure_shape *p = shape_add(s);
     p->ellipse = true;
@@ -78,7 +78,7 @@ static float shape_distance(const figure_shape *p, float x, float y, float *t, f
     return sqrtf(ox * ox + oy * oy) - r;
 }
 
-void figure_bounds(const figure_scene *s, float *x0, float *y0, float *x1, float *y1)
+void sag_figure_bounds(const figure_scene *s, float *x0, float *y0, float *x1, float *y1)
 {
     *x0 = *y0 = 1e9f;
     *x1 = *y1 = -1e9f;
@@ -97,7 +97,7 @@ void figure_bounds(const figure_scene *s, float *x0, float *y0, float *x1, float
     }
 }
 
-void figure_finish(figure_scene *s)
+void sag_figure_finish(figure_scene *s)
 {
     for (int i = 0; i < s->n; i++) {
         figure_shape *p = &s->shape[i];
@@ -111,13 +111,13 @@ void figure_finish(figure_scene *s)
     }
 }
 
-int figure_legs(const figure_scene *s, float y, float gap, float *narrowest)
+int sag_figure_legs(const figure_scene *s, float y, float gap, float *narrowest)
 {
     enum { STEPS = 2048 };
     float x0, y0, x1, y1, t, h, empty = 1e9f;
     int legs = 0;
     *narrowest = 1e9f;
-    figure_bounds(s, &x0, &y0, &x1, &y1);
+    sag_figure_bounds(s, &x0, &y0, &x1, &y1);
     float step = (x1 - x0) / STEPS;
     for (int k = 0; k <= STEPS; k++) {
         bool inside = false;
@@ -189,28 +189,28 @@ static rgb coat_color(const figure_scene *s, const figure_shape *p, float x, flo
     case FIGURE_TILES: k = tiles(s, x, y, pixel); break;
     case FIGURE_WOOL: k = 0.5f + 0.5f * sinf(46 * x + 1.5f * sinf(37 * y)) * sinf(46 * y + 1.5f * sinf(41 * x)); break;
     }
-    c = rgb_mix(c, s->coat2, k);
-    return rgb_scale(c, 1 + p->volume * (h < -1 ? -1 : h > 1 ? 1 : h));
+    c = sag_rgb_mix(c, s->coat2, k);
+    return sag_rgb_scale(c, 1 + p->volume * (h < -1 ? -1 : h > 1 ? 1 : h));
 }
 
 /* -------------------------------------------------------------------------------------------------- draw */
 
 static rgb background(const figure_scene *s, float u, float v, float pixel)
 {
-    rgb c = rgb_mix(s->sky_top, s->sky_low, clamp01(v / fmaxf(s->horizon, 0.2f)));
+    rgb c = sag_rgb_mix(s->sky_top, s->sky_low, clamp01(v / fmaxf(s->horizon, 0.2f)));
     for (int i = 0; i < 2; i++)
         if (s->hill[i][1] > 0) {
             float d = (u - s->hill[i][0]) / s->hill[i][2];
             float top = s->horizon - s->hill[i][1] * expf(-d * d);
-            c = rgb_mix(c, i ? rgb_mix(s->hill_color, s->ground_far, 0.4f) : s->hill_color,
-                        clamp01((v - top) / pixel + 0.5f));
+            c = sag_rgb_mix(c, i ? sag_rgb_mix(s->hill_color, s->ground_far, 0.4f) : s->hill_color,
+                            clamp01((v - top) / pixel + 0.5f));
         }
     if (s->horizon < 1) {
-        rgb g = rgb_mix(s->ground_far, s->ground_near, clamp01((v - s->horizon) / (1 - s->horizon)));
-        c = rgb_mix(c, g, clamp01((v - s->horizon) / pixel + 0.5f));
+        rgb g = sag_rgb_mix(s->ground_far, s->ground_near, clamp01((v - s->horizon) / (1 - s->horizon)));
+        c = sag_rgb_mix(c, g, clamp01((v - s->horizon) / pixel + 0.5f));
     }
     float dx = (u - s->shadow[0]) / s->shadow[2], dy = (v - s->shadow[1]) / s->shadow[3];
-    return rgb_scale(c, 1 - 0.34f * smooth(1.25f - sqrtf(dx * dx + dy * dy)));
+    return sag_rgb_scale(c, 1 - 0.34f * smooth(1.25f - sqrtf(dx * dx + dy * dy)));
 }
 
 static uint8_t to_byte(float x)
@@ -218,7 +218,7 @@ static uint8_t to_byte(float x)
     return (uint8_t)(clamp01(x) * 255 + 0.5f);
 }
 
-void figure_draw(const figure_scene *s, uint8_t *pixels, int height, int width, int channels)
+void sag_figure_draw(const figure_scene *s, uint8_t *pixels, int height, int width, int channels)
 {
     const float pixel = 1 / (float)(height < width ? height : width); /* in the unit square */
     const float unit = pixel / s->scale;                              /* in figure coordinates */
@@ -232,12 +232,13 @@ void figure_draw(const figure_scene *s, uint8_t *pixels, int height, int width, 
             for (int i = 0; i < s->n; i++) {
                 const figure_shape *p = &s->shape[i];
                 float t, h;
-                if (x < p->box[0] - unit || x > p->box[2] + unit || y < p->box[1] - unit || y > p->box[3] + unit) continue;
+                if (x < p->box[0] - unit || x > p->box[2] + unit || y < p->box[1] - unit || y > p->box[3] + unit)
+                    continue;
                 float cover = clamp01(0.5f - shape_distance(p, x, y, &t, &h) / unit);
-                if (cover > 0) c = rgb_mix(c, coat_color(s, p, x, y, t, h, unit), cover);
+                if (cover > 0) c = sag_rgb_mix(c, coat_color(s, p, x, y, t, h, unit), cover);
             }
             if (channels == 1) {
-                *pixels++ = to_byte(rgb_luma(c));
+                *pixels++ = to_byte(sag_rgb_luma(c));
             } else {
                 *pixels++ = to_byte(c.r);
                 *pixels++ = to_byte(c.g);

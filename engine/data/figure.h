@@ -18,14 +18,14 @@ typedef enum figure_pattern { FIGURE_PLAIN, FIGURE_STRIPES, FIGURE_PATCHES, FIGU
 
 typedef struct figure_shape {
     bool ellipse;
-    bool leg; /* part of a leg below the body, for figure_legs */
+    bool leg;     /* part of a leg below the body, for sag_figure_legs */
     float x0, y0; /* capsule: first end; ellipse: centre */
     float x1, y1; /* capsule: second end; ellipse: cosine and sine of its angle */
     float r0, r1; /* radii at the two ends; ellipse: its half axes */
     rgb color;
     float volume; /* how much lighter above and darker below than `color` */
     figure_pattern pattern;
-    float box[4]; /* lowest x, y, highest x, y; set by figure_finish */
+    float box[4]; /* lowest x, y, highest x, y; set by sag_figure_finish */
 } figure_shape;
 
 #define FIGURE_SHAPES 96
@@ -43,26 +43,27 @@ typedef struct figure_scene {
     float scale, cosine, sine, tx, ty, mirror;
     /* what is behind */
     rgb sky_top, sky_low, ground_far, ground_near;
-    float horizon;       /* v; above 1: no ground */
-    float hill[2][3];    /* u, height, width; height 0: none */
+    float horizon;    /* v; above 1: no ground */
+    float hill[2][3]; /* u, height, width; height 0: none */
     rgb hill_color;
-    float shadow[4];     /* u, v, half axes */
+    float shadow[4]; /* u, v, half axes */
 } figure_scene;
 
-figure_shape *figure_capsule(figure_scene *s, float x0, float y0, float r0, float x1, float y1, float r1, rgb color);
-figure_shape *figure_ellipse(figure_scene *s, float x, float y, float rx, float ry, float angle, rgb color);
+figure_shape *sag_figure_capsule(figure_scene *s, float x0, float y0, float r0, float x1, float y1, float r1,
+                                 rgb color);
+figure_shape *sag_figure_ellipse(figure_scene *s, float x, float y, float rx, float ry, float angle, rgb color);
 /* Extent of all shapes in the figure's coordinates, after the scene's rotation. */
-void figure_bounds(const figure_scene *s, float *x0, float *y0, float *x1, float *y1);
-void figure_finish(figure_scene *s);
+void sag_figure_bounds(const figure_scene *s, float *x0, float *y0, float *x1, float *y1);
+void sag_figure_finish(figure_scene *s);
 /*
  * Legs as the eye counts them: stretches of leg on the horizontal line at height y with at least `gap` between them.
  * *narrowest: the narrowest gap (a large number if there is none).
  */
-int figure_legs(const figure_scene *s, float y, float gap, float *narrowest);
-void figure_draw(const figure_scene *s, uint8_t *pixels, int height, int width, int channels);
+int sag_figure_legs(const figure_scene *s, float y, float gap, float *narrowest);
+void sag_figure_draw(const figure_scene *s, uint8_t *pixels, int height, int width, int channels);
 
-rgb rgb_mix(rgb a, rgb b, float t);
-rgb rgb_scale(rgb a, float k);
-float rgb_luma(rgb a);
+rgb sag_rgb_mix(rgb a, rgb b, float t);
+rgb sag_rgb_scale(rgb a, float k);
+float sag_rgb_luma(rgb a);
 
 #endif

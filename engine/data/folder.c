@@ -84,8 +84,9 @@ static sag_status flush(decoder *d)
     }
     d->done += n;
     if (d->bad * 100 > d->scan->count)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: more than 1 %% of its images cannot be read (%lld of the first %lld); the first: %s",
-                 d->r->spec, (long long)d->bad, (long long)d->done, d->first_bad);
+        SAG_FAIL(SAG_ERR_FORMAT,
+                 "%s: more than 1 %% of its images cannot be read (%lld of the first %lld); the first: %s", d->r->spec,
+                 (long long)d->bad, (long long)d->done, d->first_bad);
     return sag_data_progress(d->r->o, d->done < d->scan->count ? d->done : d->scan->count, d->scan->count);
 }
 
@@ -186,7 +187,8 @@ static sag_status probe_some(decoder *d)
             sag_host_free(bytes);
         }
     }
-    if (d->probed == 0) SAG_FAIL(SAG_ERR_FORMAT, "%s: none of its first images can be read: %s", d->r->spec, sag_error_message());
+    if (d->probed == 0)
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: none of its first images can be read: %s", d->r->spec, sag_error_message());
     return SAG_OK;
 }
 
@@ -202,7 +204,8 @@ static sag_status close_gaps(decoder *d)
             bool left = (kept > 0 && ds->labels[kept - 1] == label);
             for (int64_t j = i + 1; j < n && !left && d->scan->entry[j].label == label; j++) left = d->valid[j];
             if (!left)
-                SAG_FAIL(SAG_ERR_FORMAT, "%s: class %s ends up with no images: none of its files can be read; the first: %s",
+                SAG_FAIL(SAG_ERR_FORMAT,
+                         "%s: class %s ends up with no images: none of its files can be read; the first: %s",
                          d->r->spec, d->scan->classes[label], d->first_bad);
             continue;
         }
@@ -250,14 +253,14 @@ sag_status sag_folder_open(const sag_open_request *r, sag_dataset *ds)
     folder_scan scan = {.r = r};
     decoder d = {.r = r, .scan = &scan, .ds = ds};
     sag_status s = sag_data_set_name(ds, NULL);
-    if (s == SAG_OK) s = folder_list(&scan);
-    if (s == SAG_OK) s = folder_choose(&scan);
+    if (s == SAG_OK) s = sag_folder_list(&scan);
+    if (s == SAG_OK) s = sag_folder_choose(&scan);
     if (s == SAG_OK) s = sag_data_set_classes(ds, scan.classes, scan.n_classes);
     if (s == SAG_OK) s = run(&d);
     drop_jobs(&d);
     sag_host_free(d.jobs);
     sag_host_free(d.valid);
     sag_host_free(d.by_path);
-    folder_scan_free(&scan);
+    sag_folder_scan_free(&scan);
     return s;
 }

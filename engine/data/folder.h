@@ -5,9 +5,9 @@
 #include "engine/data/dataset_internal.h"
 
 typedef struct folder_entry {
-    size_t path;   /* offset into text: relative to the folder, or the member's name */
+    size_t path; /* offset into text: relative to the folder, or the member's name */
     int32_t label;
-    bool image;    /* else another file or an empty folder: it may still name a class */
+    bool image; /* else another file or an empty folder: it may still name a class */
 } folder_entry;
 
 typedef struct folder_scan {
@@ -22,9 +22,9 @@ typedef struct folder_scan {
     int n_classes;
 } folder_scan;
 
-sag_status folder_list(folder_scan *s);   /* everything below r->path */
-sag_status folder_choose(folder_scan *s); /* split, classes, order, limit */
-void folder_scan_free(folder_scan *s);
+sag_status sag_folder_list(folder_scan *s);   /* everything below r->path */
+sag_status sag_folder_choose(folder_scan *s); /* split, classes, order, limit */
+void sag_folder_scan_free(folder_scan *s);
 static inline const char *folder_path(const folder_scan *s, int64_t i)
 {
     return s->text + s->entry[i].path;

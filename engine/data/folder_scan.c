@@ -1,8 +1,10 @@
 /*
- * folder_scan.c - which images a folder or archive holds, which of them are the asked split, and what their classes are.
+ * folder_scan.c - which images a folder or archive holds, which of them are the asked split, and what their classes
+ * are.
  *
- * Layouts: CLASS/IMAGE and SPLIT/CLASS/IMAGE below any number of wrapping folders, with anything below the class folder.
- * A split folder is train (training) or test (testing, val, valid, validation). Names that begin with a dot are no data.
+ * Layouts: CLASS/IMAGE and SPLIT/CLASS/IMAGE below any number of wrapping folders, with anything below the class
+ * folder. A split folder is train (training) or test (testing, val, valid, validation). Names that begin with a dot are
+ * no data.
  */
 #include <ctype.h>
 #include <stdlib.h>
@@ -94,7 +96,7 @@ static bool list_member(void *user, const char *name, int64_t size)
     return false;
 }
 
-sag_status folder_list(folder_scan *s)
+sag_status sag_folder_list(folder_scan *s)
 {
     sag_file_info info;
     SAG_TRY(sag_file_stat(s->r->path, &info));
@@ -105,7 +107,8 @@ sag_status folder_list(folder_scan *s)
     sag_archive_visitor v = {.user = &l, .wants = list_member};
     sag_status status = sag_archive_walk(s->r->path, &v);
     if (status == SAG_ERR_FORMAT && s->count == 0)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: neither a folder nor a .tar or .tar.gz archive: %s", s->r->spec, sag_error_message());
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: neither a folder nor a .tar or .tar.gz archive: %s", s->r->spec,
+                 sag_error_message());
     SAG_TRY(status);
     return l.status;
 }
@@ -257,20 +260,30 @@ static sag_status single_class(folder_scan *s, int level)
     return SAG_OK;
 }
 
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
 /* n01443537_goldfish -> goldfish, if all names have this form and stay different. */
-static void drop_wordnet_ids(folder_scan *s)
+static sag_status drop_wordnet_ids(folder_scan *s)
 {
     enum { ID = 10 }; /* n, eight digits, underscore */
     for (int i = 0; i < s->n_classes; i++) {
         const char *name = s->classes[i];
-        if (strlen(name) <= ID || name[0] != 'n' || name[9] != '_') return;
+        if (strlen(name) <= ID || name[0] != 'n' || name[9] != '_') return SAG_OK;
         for (int d = 1; d < 9; d++)
-            if (!isdigit((unsigned char)name[d])) return;
+            if (!isdigit((unsigned char)name[d])) return SAG_OK;
     }
-    for (int i = 0; i < s->n_classes; i++)
-        for (int j = 0; j < i; j++)
-            if (strcmp(s->classes[i] + ID, s->classes[j] + ID) == 0) return;
-    for (int i = 0; i < s->n_classes; i++) s->classes[i] += ID;
+    const char **sorted = sag_host_alloc(sizeof *sorted * (size_t)s->n_classes);
+    if (!sorted) SAG_FAIL(SAG_ERR_MEMORY, "%s: out of memory for class names", s->r->spec);
+    for (int i = 0; i < s->n_classes; i++) sorted[i] = s->classes[i] + ID;
+    qsort(sorted, (size_t)s->n_classes, sizeof *sorted, compare_names);
+    bool twice = false;
+    for (int i = 1; i < s->n_classes; i++) twice = twice || strcmp(sorted[i], sorted[i - 1]) == 0;
+    sag_host_free(sorted);
+    for (int i = 0; i < s->n_classes && !twice; i++) s->classes[i] += ID;
+    return SAG_OK;
 }
 
 /* ---------------------------------------------------------------------------------------------- choosing */
@@ -302,19 +315,20 @@ static sag_status missing_split(const folder_scan *s, int level, bool has_splits
             strncat(list, part, n);
         }
     }
-    SAG_FAIL(SAG_ERR_IO, "%s: no %s split in it: there is %s%s%s", s->r->spec, s->r->split, list[0] ? list : "no sub-folder",
-             found == 6 ? ", ..." : "",
+    SAG_FAIL(SAG_ERR_IO, "%s: no %s split in it: there is %s%s%s", s->r->spec, s->r->split,
+             list[0] ? list : "no sub-folder", found == 6 ? ", ..." : "",
              has_splits ? "" : "; class folders without a train/ or test/ (val/) folder above them count as train");
 }
 
-sag_status folder_choose(folder_scan *s)
+sag_status sag_folder_choose(folder_scan *s)
 {
     bool test = strcmp(s->r->split, "test") == 0;
     bool any = false;
     const char *part;
     size_t n;
     for (int64_t i = 0; i < s->count && !any; i++) any = s->entry[i].image;
-    if (!any) SAG_FAIL(SAG_ERR_FORMAT, "%s: no images: %s holds no .png, .jpg, .jpeg or .bmp file", s->r->spec, s->r->path);
+    if (!any)
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: no images: %s holds no .png, .jpg, .jpeg or .bmp file", s->r->spec, s->r->path);
     int level = common_levels(s);
     int train = find_split(s, level, train_names), held_out = find_split(s, level, test_names);
     const char *split = NULL, *classes_from = NULL;
@@ -343,7 +357,8 @@ sag_status folder_choose(folder_scan *s)
         if (!e.image || (split && !in_split(s, i, level, split))) continue;
         e.label = 0;
         if (!single) {
-            if (!part_at(folder_path(s, i), class_level, &part, &n)) continue; /* a stray image beside the class folders */
+            if (!part_at(folder_path(s, i), class_level, &part, &n))
+                continue; /* a stray image beside the class folders */
             e.label = class_of(s, part, n);
             if (e.label < 0)
                 SAG_FAIL(SAG_ERR_FORMAT, "%s: class %.*s is in %s/ but not in %s/", s->r->spec, (int)n, part, split,
@@ -360,18 +375,18 @@ sag_status folder_choose(folder_scan *s)
     s->count = unique;
     for (int64_t i = 0, c = 0; c < s->n_classes; c++) {
         if (i >= s->count || s->entry[i].label != c)
-            SAG_FAIL(SAG_ERR_FORMAT, "%s: class folder %s has no images in split %s: fill it or take it away", s->r->spec,
-                     s->classes[c], s->r->split);
+            SAG_FAIL(SAG_ERR_FORMAT, "%s: class folder %s has no images in split %s: fill it or take it away",
+                     s->r->spec, s->classes[c], s->r->split);
         while (i < s->count && s->entry[i].label == c) i++;
     }
-    drop_wordnet_ids(s);
+    SAG_TRY(drop_wordnet_ids(s));
     int64_t chosen = sag_data_chosen(s->r, s->count);
     for (int64_t i = 0; i < chosen; i++) s->entry[i] = s->entry[sag_data_chosen_at(i, chosen, s->count)];
     s->count = chosen;
     return SAG_OK;
 }
 
-void folder_scan_free(folder_scan *s)
+void sag_folder_scan_free(folder_scan *s)
 {
     sag_host_free(s->text);
     sag_host_free(s->entry);

@@ -41,8 +41,9 @@ static sag_status idx_read(const sag_open_request *r, const char *path, idx_file
             SAG_FAIL(SAG_ERR_FORMAT, "%s: IDX dimensions overflow: the header is damaged", path);
     }
     if (want != (int64_t)(size - head))
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: IDX header promises %lld bytes of data, the file holds %lld: %s", path, (long long)want,
-                 (long long)(size - head), want > (int64_t)(size - head) ? "truncated" : "something is appended");
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: IDX header promises %lld bytes of data, the file holds %lld: %s", path,
+                 (long long)want, (long long)(size - head),
+                 want > (int64_t)(size - head) ? "truncated" : "something is appended");
     f->data = f->bytes + head;
     return SAG_OK;
 }
@@ -68,8 +69,8 @@ static sag_status take_files(const sag_open_request *r, sag_dataset *ds, const c
     if (labels) {
         if ((s = idx_read(r, labels, &la)) != SAG_OK) goto done;
         if (la.rank != 1 || la.dim[0] != n) {
-            s = sag_fail(SAG_ERR_FORMAT, "%s: %lld labels of rank %d for the %lld images of %s", labels, (long long)la.dim[0],
-                         la.rank, (long long)n, images);
+            s = sag_fail(SAG_ERR_FORMAT, "%s: %lld labels of rank %d for the %lld images of %s", labels,
+                         (long long)la.dim[0], la.rank, (long long)n, images);
             goto done;
         }
         for (int64_t i = 0; i < n; i++) {
@@ -137,7 +138,8 @@ static sag_status open_folder(const sag_open_request *r, sag_dataset *ds, const 
     if (s == SAG_OK && !images)
         s = sag_fail(SAG_ERR_IO,
                      "%s: no images file of split %s in %s (looked for names like train-images-idx3-ubyte or "
-                     "t10k-images-idx3-ubyte, plain or .gz)", r->spec, r->split, folder);
+                     "t10k-images-idx3-ubyte, plain or .gz)",
+                     r->spec, r->split, folder);
     if (s == SAG_OK) s = take_files(r, ds, images, labels, class_names, classes);
     sag_host_free(images);
     sag_host_free(labels);
@@ -152,7 +154,8 @@ static char *replaced(const char *path, const char *from, const char *to)
     return sag_data_text("%.*s%s%s", (int)(hit - path), path, to, hit + strlen(from));
 }
 
-/* The labels beside an images file: images -> labels, idx3/idx4 -> idx1, with and without .gz. NULL when none is there. */
+/* The labels beside an images file: images -> labels, idx3/idx4 -> idx1, with and without .gz. NULL when none is there.
+ */
 static char *labels_beside(const char *images)
 {
     char *found = NULL, *name = replaced(images, "images", "labels");
@@ -221,9 +224,9 @@ sag_status sag_fashion_open(const sag_open_request *r, sag_dataset *ds)
     static const char *const names[10] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
                                           "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot"};
     if (!sag_fashion_present())
-        SAG_FAIL(SAG_ERR_IO,
-                 "fashion-mnist: its files are not in " FASHION_FOLDER ": install Debian's package dataset-fashion-mnist, "
-                 "name a folder with idx:FOLDER, or use quadrupeds, which needs no files");
+        SAG_FAIL(SAG_ERR_IO, "fashion-mnist: its files are not in " FASHION_FOLDER
+                             ": install Debian's package dataset-fashion-mnist, "
+                             "name a folder with idx:FOLDER, or use quadrupeds, which needs no files");
     SAG_TRY(sag_data_set_name(ds, "fashion-mnist"));
     return open_folder(r, ds, FASHION_FOLDER, names, 10);
 }

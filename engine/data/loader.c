@@ -1,9 +1,9 @@
 /*
  * loader.c - batches by number, prepared ahead by threads of its own.
  *
- * A ring of slots holds the batches of the window [next, next + slots). A worker takes the first slot of the window that
- * nobody prepares, fills it without the lock, and marks it ready. The caller's slot leaves the window when the next step
- * is asked for. Workers touch the slots, the orders and nothing else: no tensor, no allocation, no Lua.
+ * A ring of slots holds the batches of the window [next, next + slots). A worker takes the first slot of the window
+ * that nobody prepares, fills it without the lock, and marks it ready. The caller's slot leaves the window when the
+ * next step is asked for. Workers touch the slots, the orders and nothing else: no tensor, no allocation, no Lua.
  */
 #include <pthread.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /*
- * pack.c - data sets decoded once and for all: a safetensors file with `images` u8 {N,H,W,C} and `labels` i32 {N}, which
- * training maps instead of decoding.
+ * pack.c - data sets decoded once and for all: a safetensors file with `images` u8 {N,H,W,C} and `labels` i32 {N},
+ * which training maps instead of decoding.
  *
  * Metadata: format "sagan-pack", name, split, source, skipped, and class_names with a newline between names.
  * Asked for another resolution, other channels or a limit, a pack is not mapped: its images are fitted into memory,
@@ -26,7 +26,8 @@ static sag_status read_class_names(sag_dataset *ds, const char *joined, int high
     int n = 1;
     for (const char *p = joined; *p; p++) n += *p == '\n';
     if (highest >= n)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: label %d is out of range for the %d class names of the metadata", path, highest, n);
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: label %d is out of range for the %d class names of the metadata", path, highest,
+                 n);
     char *text = sag_data_text("%s", joined);
     const char **names = sag_host_alloc(sizeof *names * (size_t)n);
     sag_status s = SAG_ERR_MEMORY;
@@ -49,14 +50,14 @@ static sag_status read_class_names(sag_dataset *ds, const char *joined, int high
 static sag_status check_tensors(const char *path, const sag_safetensors_entry *im, const sag_safetensors_entry *la)
 {
     if (!im || !la)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: not a pack: no tensor `%s` in it; `sagan-lua pack SOURCE -o FILE` writes packs", path,
-                 im ? "labels" : "images");
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: not a pack: no tensor `%s` in it; `sagan-lua pack SOURCE -o FILE` writes packs",
+                 path, im ? "labels" : "images");
     if (!im->supported || im->dtype != SAG_U8 || im->rank != 4 || (im->dim[3] != 1 && im->dim[3] != 3))
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: tensor `images` is %s of rank %d; a pack has U8 {N, H, W, 1 or 3}", path, im->dtype_name,
-                 im->rank);
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: tensor `images` is %s of rank %d; a pack has U8 {N, H, W, 1 or 3}", path,
+                 im->dtype_name, im->rank);
     if (!la->supported || la->dtype != SAG_I32 || la->rank != 1 || la->dim[0] != im->dim[0])
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: tensor `labels` is %s with %lld elements; a pack has I32 {N}, here N = %lld", path,
-                 la->dtype_name, la->rank == 1 ? (long long)la->dim[0] : 0, (long long)im->dim[0]);
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: tensor `labels` is %s with %lld elements; a pack has I32 {N}, here N = %lld",
+                 path, la->dtype_name, la->rank == 1 ? (long long)la->dim[0] : 0, (long long)im->dim[0]);
     if (im->dim[0] < 1 || im->dim[0] > INT32_MAX || im->dim[1] < 1 || im->dim[1] > 1 << 14 || im->dim[2] < 1 ||
         im->dim[2] > 1 << 14)
         SAG_FAIL(SAG_ERR_FORMAT, "%s: %lld images of %lldx%lld: nothing to train on", path, (long long)im->dim[0],
@@ -75,8 +76,8 @@ sag_status sag_pack_open(const sag_open_request *r, sag_dataset *ds)
     SAG_TRY(check_tensors(r->path, im, la));
     const char *split = sag_safetensors_meta(file, "split"), *name = sag_safetensors_meta(file, "name");
     if (split && strcmp(split, r->split) != 0)
-        SAG_FAIL(SAG_ERR_IO, "%s: this pack holds the %s split, not %s: pack that one into a file of its own", r->spec, split,
-                 r->split);
+        SAG_FAIL(SAG_ERR_IO, "%s: this pack holds the %s split, not %s: pack that one into a file of its own", r->spec,
+                 split, r->split);
     int64_t n = im->dim[0];
     int32_t highest = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -85,7 +86,8 @@ sag_status sag_pack_open(const sag_open_request *r, sag_dataset *ds)
         if (label < 0) SAG_FAIL(SAG_ERR_FORMAT, "%s: label %lld is %d: negative", r->path, (long long)i, label);
         highest = label > highest ? label : highest;
     }
-    if (highest > 1 << 24) SAG_FAIL(SAG_ERR_FORMAT, "%s: a label is %d: more classes than anyone trains on", r->path, highest);
+    if (highest > 1 << 24)
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: a label is %d: more classes than anyone trains on", r->path, highest);
     SAG_TRY(read_class_names(ds, sag_safetensors_meta(file, "class_names"), highest, r->path));
     SAG_TRY(sag_data_set_name(ds, name));
     const char *skipped = sag_safetensors_meta(file, "skipped");
@@ -151,7 +153,10 @@ sag_status sag_dataset_write_pack(const sag_dataset *ds, const char *path, sag_p
 {
     const sag_dataset_info *in = &ds->info;
     size_t bytes = (size_t)in->height * (size_t)in->width * (size_t)in->channels;
-    pack_stream p = {.ds = ds, .image = sag_host_alloc(bytes), .bytes = bytes, .used = bytes,
+    pack_stream p = {.ds = ds,
+                     .image = sag_host_alloc(bytes),
+                     .bytes = bytes,
+                     .used = bytes,
                      .o = {.progress = progress, .progress_user = user}};
     char *names = join_class_names(ds);
     char skipped[32];
@@ -159,10 +164,13 @@ sag_status sag_dataset_write_pack(const sag_dataset *ds, const char *path, sag_p
     sag_status s = SAG_ERR_MEMORY;
     if (p.image && names) {
         sag_safetensors_item items[2] = {
-            {.name = "images", .dtype = SAG_U8, .shape = sag_shape4(in->count, in->height, in->width, in->channels),
-             .fill = fill, .user = &p},
+            {.name = "images",
+             .dtype = SAG_U8,
+             .shape = sag_shape4(in->count, in->height, in->width, in->channels),
+             .fill = fill,
+             .user = &p},
             {.name = "labels", .dtype = SAG_I32, .shape = sag_shape1(in->count), .data = ds->labels}};
-        sag_safetensors_pair meta[6] = {{"format", "sagan-pack"}, {"name", in->name},       {"split", in->split},
+        sag_safetensors_pair meta[6] = {{"format", "sagan-pack"}, {"name", in->name},     {"split", in->split},
                                         {"source", in->spec},     {"class_names", names}, {"skipped", skipped}};
         s = sag_safetensors_write(path, items, 2, meta, 6);
     } else {
@@ -177,8 +185,8 @@ sag_status sag_dataset_pack(const char *spec, const sag_dataset_options *options
 {
     sag_dataset *ds = NULL;
     SAG_TRY(sag_dataset_open_spooled(spec, options, path, &ds));
-    sag_status s = sag_dataset_write_pack(ds, path, options ? options->progress : NULL,
-                                          options ? options->progress_user : NULL);
+    sag_status s =
+        sag_dataset_write_pack(ds, path, options ? options->progress : NULL, options ? options->progress_user : NULL);
     if (s == SAG_OK && count) *count = ds->info.count;
     sag_dataset_release(ds);
     return s;

@@ -1,6 +1,6 @@
 /*
- * shuffle.c - the order of images within an epoch: Fisher-Yates with Philox numbers at (seed, epoch, place), so it is the
- * same on every machine and any epoch can be had without the ones before it.
+ * shuffle.c - the order of images within an epoch: Fisher-Yates with Philox numbers at (seed, epoch, place), so it is
+ * the same on every machine and any epoch can be had without the ones before it.
  */
 #include "engine/data/dataset_internal.h"
 #include "kernels/philox.h"

@@ -55,7 +55,8 @@ static void orders_are_uniform(void **state)
 }
 
 /* The batch of a step by its definition. */
-static void expected(const sag_dataset *ds, uint64_t seed, int64_t batch, int64_t step, uint8_t *images, int32_t *labels)
+static void expected(const sag_dataset *ds, uint64_t seed, int64_t batch, int64_t step, uint8_t *images,
+                     int32_t *labels)
 {
     int32_t order[COUNT];
     for (int64_t j = 0; j < batch; j++) {
@@ -88,7 +89,7 @@ static void batches_follow_the_definition(void **state)
             sag_loader *l = NULL;
             assert_ok(sag_loader_create(ds, 10, 5, slots, workers, &l));
             for (int64_t step = 0; step < 12; step++) check_step(l, ds, 5, 10, step);
-            check_step(l, ds, 5, 10, 11); /* again */
+            check_step(l, ds, 5, 10, 11);         /* again */
             check_step(l, ds, 5, 10, 1000000007); /* far away, and back */
             check_step(l, ds, 5, 10, 3);
             check_step(l, ds, 5, 10, 2);
@@ -170,9 +171,12 @@ static void failing_allocations_leave_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_epoch_is_a_permutation), cmocka_unit_test(orders_are_uniform),
-        cmocka_unit_test(batches_follow_the_definition), cmocka_unit_test(batch_larger_than_the_data),
-        cmocka_unit_test(closing_while_it_works),      cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(each_epoch_is_a_permutation),
+        cmocka_unit_test(orders_are_uniform),
+        cmocka_unit_test(batches_follow_the_definition),
+        cmocka_unit_test(batch_larger_than_the_data),
+        cmocka_unit_test(closing_while_it_works),
+        cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(failing_allocations_leave_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,8 @@ static void four_legs_that_do_not_touch(void **state)
     for (int s = 0; s < 2; s++) {
         sag_dataset *ds = open_at("quadrupeds:1500", 16, 1, splits[s]);
         for (int64_t i = 0; i < 1500; i++)
-            if (sag_dataset_legs(ds, i) != 4) fail_msg("%s image %d has %d legs", splits[s], (int)i, sag_dataset_legs(ds, i));
+            if (sag_dataset_legs(ds, i) != 4)
+                fail_msg("%s image %d has %d legs", splits[s], (int)i, sag_dataset_legs(ds, i));
         assert_int_equal(sag_dataset_legs(ds, 1500), -1);
         sag_dataset_release(ds);
     }
@@ -90,8 +91,7 @@ static void sizes_agree(void **state)
                 for (int c = 0; c < 3; c++) {
                     int sum = 0;
                     for (int j = 0; j < TIMES; j++)
-                        for (int k = 0; k < TIMES; k++)
-                            sum += b[((y * TIMES + j) * LARGE + x * TIMES + k) * 3 + c];
+                        for (int k = 0; k < TIMES; k++) sum += b[((y * TIMES + j) * LARGE + x * TIMES + k) * 3 + c];
                     error += abs(sum / (TIMES * TIMES) - a[(y * SMALL + x) * 3 + c]);
                 }
     }

@@ -82,9 +82,10 @@ local function parse(args)
     return o
 end
 
---- A function for the engine's progress calls. Decoding and writing each run from 0 to the total.
-local function show_progress()
-    local bar, last, phase = nil, math.huge, 0
+--- A function for the engine's progress calls. Decoding and writing each run from 0 to the total; drawn images (quadrupeds)
+-- are only written.
+local function show_progress(source)
+    local bar, last, phase = nil, math.huge, source:find("^quadrupeds") and 1 or 0
     return function(done, total)
         if done < last then
             if bar then bar:finish() end
@@ -116,7 +117,7 @@ function pack.main(args)
         return fail(1, o.out .. " is there already; --force replaces it")
     end
     local step, finish
-    if not o.quiet then step, finish = show_progress() end
+    if not o.quiet then step, finish = show_progress(o.source) end
     local count, message = core.dataset.pack(o.source, o.out, {
         resolution = o.resolution, channels = o.channels, split = o.split, limit = o.limit, threads = o.threads,
         progress = step,
