@@ -8,8 +8,8 @@
     X(conv, isa) X(matmul, isa) X(pointwise, isa) X(norm, isa) X(pool, isa) X(shape, isa) X(reduce, isa)            \
     X(softmax, isa) X(attention, isa) X(spectral_norm, isa) X(embedding, isa) X(loss, isa) X(random, isa)           \
     X(optim, isa) X(pixels, isa)
-#define DECLARE(family, isa) void cpu_register_##family##_##isa(sag_kernel_table *t) __attribute__((weak));
-#define CALL(family, isa) if (cpu_register_##family##_##isa) cpu_register_##family##_##isa(&table);
+#define DECLARE(family, isa) void cpu_register_##family##_##isa(sag_kernel_table *t);
+#define CALL(family, isa) cpu_register_##family##_##isa(&table);
 
 #ifdef SAGAN_ISA_AVX512
 FAMILIES(DECLARE, avx512)
