@@ -136,6 +136,14 @@ static sag_color opt_color(lua_State *L, int index, sag_color fallback)
     return (sag_color){v[0], v[1], v[2]};
 }
 
+/* 1, 3, or 0 for what the file has */
+static int opt_channels(lua_State *L, int index)
+{
+    int channels = opt_int(L, index, 0, 3, 0);
+    luaL_argcheck(L, channels != 2, index, "must be 1, 3, or 0 for what the file has");
+    return channels;
+}
+
 static const sag_color white = {255, 255, 255};
 
 /* ------------------------------------------------------------------------------------------------ files */
@@ -144,10 +152,9 @@ static const sag_color white = {255, 255, 255};
 static int l_read(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
-    int channels = opt_int(L, 2, 0, 3, 0);
+    int channels = opt_channels(L, 2);
     sag_image *im = push_image(L);
     sag_status status = sag_image_read(path, channels, im);
-    if (status == SAG_ERR_ARG) lsag_check_status(L, status);
     return status == SAG_OK ? push_result(L, im) : lsag_fail(L, status);
 }
 
@@ -156,11 +163,10 @@ static int l_decode(lua_State *L)
 {
     size_t n;
     const char *bytes = luaL_checklstring(L, 1, &n);
-    int channels = opt_int(L, 2, 0, 3, 0);
+    int channels = opt_channels(L, 2);
     const char *name = luaL_optstring(L, 3, "image");
     sag_image *im = push_image(L);
     sag_status status = sag_image_decode(bytes, n, name, channels, im);
-    if (status == SAG_ERR_ARG) lsag_check_status(L, status);
     return status == SAG_OK ? push_result(L, im) : lsag_fail(L, status);
 }
 
