@@ -110,7 +110,7 @@ describe("core.safetensors", function()
         fails("4 bytes of tensors, but 5 bytes of data", safetensors.header(path))
         assert(safetensors.save(path, sample()))
         local whole = system.read(path)
-        for cut = 0, #whole - 1 do
+        for cut = 0, #whole - 1, 11 do
             assert(system.write_atomic(path, whole:sub(1, cut)))
             assert.is_nil((safetensors.load(path)))
         end
