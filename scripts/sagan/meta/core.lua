@@ -214,7 +214,7 @@ function Tensor:log() end
 ---@return sagan.Tensor y
 function Tensor:sqrt() end
 
---- x * x.
+--- The square, x * x.
 ---@return sagan.Tensor y
 function Tensor:square() end
 
@@ -747,7 +747,7 @@ function core.ops.log(x) end
 ---@return sagan.Tensor y
 function core.ops.sqrt(x) end
 
---- x * x.
+--- The square, x * x.
 ---@param x sagan.Tensor
 ---@return sagan.Tensor y
 function core.ops.square(x) end
