@@ -34,7 +34,8 @@ static double opt_wall(lua_State *L, int index)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* events.open(path, append) -> writer: a file, or a folder, in which the newest event file goes on or a new one begins */
+/* events.open(path, append) -> writer: a file, or a folder, in which the newest event file goes on or a new
+ * one begins */
 static int l_open(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
@@ -90,8 +91,8 @@ static int l_close(lua_State *L)
 
 int lsag_open_events(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"scalar", l_scalar}, {"image", l_image},  {"flush", l_flush}, {"close", l_close},
-                                       {"__close", l_close}, {"__gc", l_close}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"scalar", l_scalar}, {"image", l_image}, {"flush", l_flush}, {"close", l_close},
+                                       {"__close", l_close}, {"__gc", l_close},  {NULL, NULL}};
     if (luaL_newmetatable(L, WRITER)) {
         luaL_setfuncs(L, methods, 0);
         lua_pushvalue(L, -1);

@@ -108,7 +108,8 @@ static int l_header(lua_State *L)
 
 /* -------------------------------------------------------------------------------------------------- save */
 
-/* A tensor on another device is read into host memory when its turn comes, and that memory goes with its last piece. */
+/* A tensor on another device is read into host memory when its turn comes, and that memory goes with its last
+ * piece. */
 typedef struct staged {
     sag_tensor *t;
     uint8_t *host;
@@ -182,7 +183,8 @@ static int l_save(lua_State *L)
         size_t length = 0;
         const char *value = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &length) : NULL;
         if (!value || strlen(value) != length)
-            return luaL_error(L, "save: metadata '%s' must be a string without zero bytes, it is a %s", key, luaL_typename(L, -1));
+            return luaL_error(L, "save: metadata '%s' must be a string without zero bytes, it is a %s", key,
+                              luaL_typename(L, -1));
         meta[i] = (sag_safetensors_pair){key, value};
     }
     sag_status status = sag_safetensors_write(path, items, n, meta, n_meta);
@@ -218,8 +220,8 @@ static sag_status check_fit(lua_State *L, const char *path, const sag_safetensor
                      sag_shape_text(sag_tensor_shape(t), want, sizeof want), sag_dtype_name(sag_tensor_dtype(t)));
     }
     if (missing)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: lacks %lld of the tensors that are needed, the first is %s", path, (long long)n_missing,
-                 missing);
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: lacks %lld of the tensors that are needed, the first is %s", path,
+                 (long long)n_missing, missing);
     for (int64_t i = 0; i < sag_safetensors_count(f); i++) {
         const char *name = sag_safetensors_at(f, i)->name;
         bool wanted = lua_getfield(L, 2, name) != LUA_TNIL;
@@ -231,7 +233,8 @@ static sag_status check_fit(lua_State *L, const char *path, const sag_safetensor
     return SAG_OK;
 }
 
-/* load_into(path, {name = tensor}) -> true, metadata: copies into tensors that exist; on a misfit nothing is changed */
+/* load_into(path, {name = tensor}) -> true, metadata: copies into tensors that exist; on a misfit nothing is
+ * changed */
 static int l_load_into(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);

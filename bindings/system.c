@@ -285,7 +285,8 @@ static void on_interrupt(int signal_number)
     interrupt_seen = 1;
 }
 
-/* catch_interrupts(on): while on, Ctrl-C only makes interrupted() true; off brings back what was there before */
+/* catch_interrupts(on): while on, Ctrl-C only makes interrupted() true; off brings back what was there before
+ */
 static int l_catch_interrupts(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TBOOLEAN);
@@ -342,7 +343,8 @@ static const luaL_Reg functions[] = {
 int lsag_open_system(lua_State *L)
 {
     if (luaL_newmetatable(L, LOCK)) {
-        static const luaL_Reg meta[] = {{"__gc", l_lock_close}, {"__close", l_lock_close}, {"close", l_lock_close}, {NULL, NULL}};
+        static const luaL_Reg meta[] = {
+            {"__gc", l_lock_close}, {"__close", l_lock_close}, {"close", l_lock_close}, {NULL, NULL}};
         luaL_setfuncs(L, meta, 0);
         lua_pushvalue(L, -1);
         lua_setfield(L, -2, "__index");

@@ -1,8 +1,9 @@
 /*
  * archive.c - walks the members of a tar archive; gunzip of a whole file.
  *
- * POSIX.1-1988 ustar headers, the GNU extensions L/K (long names) and base-256 numbers, and pax headers (x, g), of which only
- * path and size concern us. A header block is 512 bytes, data is padded to 512, two zero blocks end the archive.
+ * POSIX.1-1988 ustar headers, the GNU extensions L/K (long names) and base-256 numbers, and pax headers (x,
+ * g), of which only path and size concern us. A header block is 512 bytes, data is padded to 512, two zero
+ * blocks end the archive.
  */
 #include "engine/io/archive.h"
 
@@ -54,8 +55,8 @@ static sag_status reserve(buffer *b, size_t capacity, const char *path)
 }
 
 /*
- * Exactly `size` bytes, then a zero byte. The buffer grows with what really arrives, so that a lying header of a short file
- * costs no memory.
+ * Exactly `size` bytes, then a zero byte. The buffer grows with what really arrives, so that a lying header
+ * of a short file costs no memory.
  */
 static sag_status read_bytes(walk *w, buffer *b, int64_t size)
 {
@@ -86,7 +87,8 @@ static sag_status skip_bytes(walk *w, int64_t size)
     while (size > 0) {
         size_t n = size < (int64_t)sizeof sink ? (size_t)size : sizeof sink, got;
         SAG_TRY(sag_stream_read(w->stream, sink, n, &got));
-        if (got < n) FORMAT_FAIL(w, sag_stream_offset(w->stream), "is cut short: %lld bytes are missing", (long long)size);
+        if (got < n)
+            FORMAT_FAIL(w, sag_stream_offset(w->stream), "is cut short: %lld bytes are missing", (long long)size);
         size -= (int64_t)n;
     }
     return SAG_OK;
@@ -201,7 +203,8 @@ static void forget_extensions(walk *w)
 static sag_status one_extension(walk *w, char type, int64_t size, int64_t at)
 {
     if (size > MAX_EXTENSION)
-        FORMAT_FAIL(w, at, "a header extension of %lld bytes (at most %lld)", (long long)size, (long long)MAX_EXTENSION);
+        FORMAT_FAIL(w, at, "a header extension of %lld bytes (at most %lld)", (long long)size,
+                    (long long)MAX_EXTENSION);
     if (type == 'K' || type == 'g') return skip_bytes(w, size + padding(size));
     if (type == 'L') {
         SAG_TRY(read_bytes(w, &w->long_name, size));
@@ -218,7 +221,8 @@ static sag_status one_file(walk *w, const sag_archive_visitor *v, const char *na
     int64_t most = v->max_member > 0 ? v->max_member : DEFAULT_MAX_MEMBER;
     int64_t at = sag_stream_offset(w->stream);
     if (size > most)
-        FORMAT_FAIL(w, at, "member %.200s has %lld bytes, the limit here is %lld", name, (long long)size, (long long)most);
+        FORMAT_FAIL(w, at, "member %.200s has %lld bytes, the limit here is %lld", name, (long long)size,
+                    (long long)most);
     if (w->sparse) FORMAT_FAIL(w, at, "member %.200s is a GNU sparse file; pack it without --sparse", name);
     SAG_TRY(read_bytes(w, &w->data, size));
     sag_archive_member member = {.name = name, .bytes = w->data.bytes, .size = w->data.size, .offset = at};
@@ -244,7 +248,8 @@ static sag_status walk_members(walk *w, const sag_archive_visitor *v)
         size_t got;
         SAG_TRY(sag_stream_read(w->stream, w->block, BLOCK, &got));
         if (got < BLOCK)
-            FORMAT_FAIL(w, at + (int64_t)got, members == 0 ? "is not a tar archive" : "is cut short: the end mark is missing");
+            FORMAT_FAIL(w, at + (int64_t)got,
+                        members == 0 ? "is not a tar archive" : "is cut short: the end mark is missing");
         if (is_zero(w->block)) return drain(w);
         if (!checksum_fits(w->block))
             FORMAT_FAIL(w, at, members == 0 ? "is not a tar archive" : "a member's header is damaged (wrong checksum)");
@@ -288,7 +293,8 @@ bool sag_archive_is(const char *path)
     if (sag_stream_open(path, &s) != SAG_OK) return false;
     uint8_t block[BLOCK];
     size_t got;
-    bool yes = sag_stream_read(s, block, BLOCK, &got) == SAG_OK && got == BLOCK && !is_zero(block) && checksum_fits(block);
+    bool yes =
+        sag_stream_read(s, block, BLOCK, &got) == SAG_OK && got == BLOCK && !is_zero(block) && checksum_fits(block);
     sag_stream_close(s);
     return yes;
 }
@@ -312,7 +318,8 @@ sag_status sag_gunzip_file(const char *path, int64_t max_bytes, uint8_t **bytes,
         status = sag_stream_read(s, b.bytes + b.size, PIECE, &got);
         b.size += got;
         if (status == SAG_OK && b.size > (uint64_t)max_bytes)
-            status = sag_fail(SAG_ERR_FORMAT, "%s: has more than %lld bytes, the limit here", path, (long long)max_bytes);
+            status =
+                sag_fail(SAG_ERR_FORMAT, "%s: has more than %lld bytes, the limit here", path, (long long)max_bytes);
     }
     sag_stream_close(s);
     if (status != SAG_OK) {

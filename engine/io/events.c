@@ -3,8 +3,9 @@
  *
  * Frame: u64 length, u32 masked crc32c(length bytes), payload, u32 masked crc32c(payload), all little-endian;
  * mask(c) = rotate_right(c, 15) + 0xa282ead8 (tensorflow/core/lib/hash/crc32c.h).
- * Event: 1 wall_time double, 2 step int64, 3 file_version string, 5 summary. Summary: repeated 1 value. Value: 1 tag,
- * 2 simple_value float, 4 image. Image: 1 height, 2 width, 3 colorspace (1 grey, 3 RGB), 4 encoded_image_string.
+ * Event: 1 wall_time double, 2 step int64, 3 file_version string, 5 summary. Summary: repeated 1 value.
+ * Value: 1 tag, 2 simple_value float, 4 image. Image: 1 height, 2 width, 3 colorspace (1 grey, 3 RGB), 4
+ * encoded_image_string.
  */
 #include "engine/io/events.h"
 
@@ -34,8 +35,8 @@ struct sag_events {
 
 /* -------------------------------------------------------------------------------------------- checksum */
 
-/* CRC-32C (Castagnoli), reflected polynomial 0x82f63b78, four bits at a time: no table to initialise by whichever thread
- * comes first, and fast enough for a few records a second. */
+/* CRC-32C (Castagnoli), reflected polynomial 0x82f63b78, four bits at a time: no table to initialise by
+ * whichever thread comes first, and fast enough for a few records a second. */
 static uint32_t crc32c_more(uint32_t crc, const uint8_t *p, size_t n)
 {
     static const uint32_t nibble[16] = {
@@ -152,7 +153,8 @@ sag_status sag_events_flush(sag_events *w)
 }
 
 /* One frame around a payload that is given in two parts, so that an image is not copied once more. */
-static sag_status put_record(sag_events *w, const uint8_t *head, size_t head_size, const uint8_t *tail, size_t tail_size)
+static sag_status put_record(sag_events *w, const uint8_t *head, size_t head_size, const uint8_t *tail,
+                             size_t tail_size)
 {
     size_t payload = head_size + tail_size;
     uint8_t front[12], back[4];
@@ -224,10 +226,11 @@ sag_status sag_events_image(sag_events *w, const char *tag, const void *png, siz
 {
     SAG_TRY(check_tag(w, tag));
     if (height < 1 || width < 1 || (channels != 1 && channels != 3) || png_bytes < 1 || png_bytes > MAX_PNG)
-        SAG_FAIL(SAG_ERR_ARG, "%s: image %s: %d x %d x %d in %zu bytes makes no sense", w->path, tag, height, width, channels,
-                 png_bytes);
+        SAG_FAIL(SAG_ERR_ARG, "%s: image %s: %d x %d x %d in %zu bytes makes no sense", w->path, tag, height, width,
+                 channels, png_bytes);
     size_t n = strlen(tag);
-    size_t image = 3 + varint_size((uint64_t)height) + varint_size((uint64_t)width) + 1 + length_size(png_bytes) + png_bytes;
+    size_t image =
+        3 + varint_size((uint64_t)height) + varint_size((uint64_t)width) + 1 + length_size(png_bytes) + png_bytes;
     size_t inner = length_size(n) + n + length_size(image) + image, summary = length_size(inner) + inner;
     uint8_t head[MAX_TAG + 128], *p = put_wall(head, wall);
     p = put_varint(put_key(p, 2, WIRE_VARINT), (uint64_t)step);

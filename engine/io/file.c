@@ -165,7 +165,8 @@ sag_status sag_file_make_folders(const char *path)
                 errno = error;
                 return io_fail("cannot make folder", part);
             }
-            if (!S_ISDIR(st.st_mode)) SAG_FAIL(SAG_ERR_IO, "%s: cannot make folder: a file of that name is there", part);
+            if (!S_ISDIR(st.st_mode))
+                SAG_FAIL(SAG_ERR_IO, "%s: cannot make folder: a file of that name is there", part);
         }
         part[i] = kept;
     }

@@ -1,8 +1,9 @@
 /*
- * file_write.c - writing so that a reader, or a machine that loses power, sees the old file or the new one, never half.
+ * file_write.c - writing so that a reader, or a machine that loses power, sees the old file or the new one,
+ * never half.
  *
- * Temporary file in the same folder (rename(2) is atomic only within a file system), fsync, rename, fsync of the folder
- * (the rename itself is data of the folder).
+ * Temporary file in the same folder (rename(2) is atomic only within a file system), fsync, rename, fsync of
+ * the folder (the rename itself is data of the folder).
  */
 #include "engine/io/file.h"
 
@@ -150,7 +151,8 @@ sag_status sag_file_writer_commit(sag_file_writer *w)
     w->fd = -1;
     /* Network file systems report a full disk only here. */
     if (close(fd) != 0 && status == SAG_OK && errno != EINTR) status = io_fail("cannot close", w->path);
-    if (status == SAG_OK && rename(w->temporary, w->path) != 0) status = io_fail("cannot put the new file in place", w->path);
+    if (status == SAG_OK && rename(w->temporary, w->path) != 0)
+        status = io_fail("cannot put the new file in place", w->path);
     if (status == SAG_OK)
         status = sync_folder(w->path);
     else

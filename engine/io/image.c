@@ -1,9 +1,10 @@
 /*
  * image.c - image memory, channels, cropping, resizing.
  *
- * resize: out(x) = sum_i w_i in(i), w_i = tri((i + 0.5 - c) / s) / sum, c = (x + 0.5) r, r = in/out, s = max(1, r),
- * tri(t) = max(0, 1 - |t|). The arithmetic is that of Pillow's 8-bit BILINEAR (weights to 22 bits, the rows' result rounded
- * to 8 bits before the columns'), which is the resizer that data preparation in the literature used.
+ * resize: out(x) = sum_i w_i in(i), w_i = tri((i + 0.5 - c) / s) / sum, c = (x + 0.5) r, r = in/out, s =
+ * max(1, r), tri(t) = max(0, 1 - |t|). The arithmetic is that of Pillow's 8-bit BILINEAR (weights to 22 bits,
+ * the rows' result rounded to 8 bits before the columns'), which is the resizer that data preparation in the
+ * literature used.
  */
 #include "engine/io/image.h"
 
@@ -62,8 +63,8 @@ sag_status sag_image_crop(const sag_image *image, int y, int x, int height, int 
     SAG_TRY(sag_image_create(height, width, image->channels, out));
     size_t c = (size_t)image->channels, row = (size_t)width * c;
     for (int i = 0; i < height; i++)
-        memcpy(out->pixels + (size_t)i * row,
-               image->pixels + ((size_t)(y + i) * (size_t)image->width + (size_t)x) * c, row);
+        memcpy(out->pixels + (size_t)i * row, image->pixels + ((size_t)(y + i) * (size_t)image->width + (size_t)x) * c,
+               row);
     return SAG_OK;
 }
 

@@ -1,9 +1,10 @@
 /*
- * image_codec.c - PNG, JPEG and BMP through stb_image and stb_image_write (public domain, Sean Barrett and others).
+ * image_codec.c - PNG, JPEG and BMP through stb_image and stb_image_write (public domain, Sean Barrett and
+ * others).
  *
- * stb is compiled here and nowhere else, with our allocator and only these three formats. It forgives what we must not:
- * it reads zeros behind the end of the data and ignores the checksums of a PNG. So it reads through callbacks that notice the
- * end, and the chunks of a PNG and the Huffman tables of a JPEG are checked first.
+ * stb is compiled here and nowhere else, with our allocator and only these three formats. It forgives what we
+ * must not: it reads zeros behind the end of the data and ignores the checksums of a PNG. So it reads through
+ * callbacks that notice the end, and the chunks of a PNG and the Huffman tables of a JPEG are checked first.
  */
 #include "engine/io/image.h"
 
@@ -54,7 +55,8 @@ static void *realloc_for_stb(void *old, size_t size)
 #define STBI_WRITE_NO_STDIO
 #define STB_IMAGE_WRITE_STATIC
 #define STB_IMAGE_WRITE_IMPLEMENTATION
-/* Warnings inside system headers are off, but for declarations without a definition, which stb has for what is left out. */
+/* Warnings inside system headers are off, but for declarations without a definition, which stb has for what
+ * is left out. */
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
@@ -163,7 +165,8 @@ static size_t byte_at(const uint8_t *b, size_t size, size_t at)
     return at < size ? b[at] : 0; /* as stb reads it */
 }
 
-/* The Huffman tables of one segment, `at` being its length field: sixteen counts that may not sum to more than 256. */
+/* The Huffman tables of one segment, `at` being its length field: sixteen counts that may not sum to more
+ * than 256. */
 static sag_status check_huffman(const uint8_t *b, size_t size, size_t at, const char *name)
 {
     int64_t left = (int64_t)(byte_at(b, size, at) << 8 | byte_at(b, size, at + 1)) - 2;
@@ -171,7 +174,8 @@ static sag_status check_huffman(const uint8_t *b, size_t size, size_t at, const 
     while (left > 0) {
         size_t codes = 0;
         for (size_t i = 1; i <= 16; i++) codes += byte_at(b, size, p + i);
-        if (codes > 256) SAG_FAIL(SAG_ERR_FORMAT, "%s: JPEG segment at byte %zu has a broken Huffman table", name, at - 2);
+        if (codes > 256)
+            SAG_FAIL(SAG_ERR_FORMAT, "%s: JPEG segment at byte %zu has a broken Huffman table", name, at - 2);
         p += 17 + codes;
         left -= 17 + (int64_t)codes;
     }
@@ -179,9 +183,9 @@ static sag_status check_huffman(const uint8_t *b, size_t size, size_t at, const 
 }
 
 /*
- * stb_image 2.27 writes behind its arrays for a table of more than 256 codes, so tables are checked before it sees them:
- * by the segments up to the first scan, and from there on, where stb may lose its place in damaged data, at every two bytes
- * that could begin a table.
+ * stb_image 2.27 writes behind its arrays for a table of more than 256 codes, so tables are checked before it
+ * sees them: by the segments up to the first scan, and from there on, where stb may lose its place in damaged
+ * data, at every two bytes that could begin a table.
  */
 static sag_status check_jpeg_tables(const uint8_t *b, size_t size, const char *name)
 {
@@ -221,8 +225,7 @@ static sag_status refuse(const source *s, const char *name)
 {
     const char *reason = stbi_failure_reason();
     if (out_of_memory) SAG_FAIL(SAG_ERR_MEMORY, "%s: no memory to decode it", name);
-    if (s->overrun)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: is cut short: decoding needs more than its %zu bytes", name, s->size);
+    if (s->overrun) SAG_FAIL(SAG_ERR_FORMAT, "%s: is cut short: decoding needs more than its %zu bytes", name, s->size);
     SAG_FAIL(SAG_ERR_FORMAT, "%s: cannot decode: %s", name, reason ? reason : "unknown reason");
 }
 

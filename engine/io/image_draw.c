@@ -114,23 +114,27 @@ sag_status sag_image_grid(const uint8_t *pixels, int64_t n, int height, int widt
 {
     *out = (sag_image){0};
     if (n < 1 || columns < 1 || pad < 0) SAG_FAIL(SAG_ERR_ARG, "grid: needs n >= 1, columns >= 1 and pad >= 0");
-    if (height < 1 || width < 1 || height > SAG_IMAGE_MAX_SIDE || width > SAG_IMAGE_MAX_SIDE || pad > SAG_IMAGE_MAX_SIDE)
+    if (height < 1 || width < 1 || height > SAG_IMAGE_MAX_SIDE || width > SAG_IMAGE_MAX_SIDE ||
+        pad > SAG_IMAGE_MAX_SIDE)
         SAG_FAIL(SAG_ERR_ARG, "grid: images of %d x %d, pad %d: must be at most %d", height, width, pad,
                  SAG_IMAGE_MAX_SIDE);
     if (columns > n) columns = (int)n;
     int64_t rows = n / columns + (n % columns != 0);
     int64_t full_width = (int64_t)columns * (width + pad) + pad;
-    if (rows > SAG_IMAGE_MAX_SIDE || rows * (height + pad) + pad > SAG_IMAGE_MAX_SIDE || full_width > SAG_IMAGE_MAX_SIDE)
-        SAG_FAIL(SAG_ERR_ARG, "grid: %lld images of %d x %d in %d columns: a sheet may have %d pixels a side; draw fewer",
+    if (rows > SAG_IMAGE_MAX_SIDE || rows * (height + pad) + pad > SAG_IMAGE_MAX_SIDE ||
+        full_width > SAG_IMAGE_MAX_SIDE)
+        SAG_FAIL(SAG_ERR_ARG,
+                 "grid: %lld images of %d x %d in %d columns: a sheet may have %d pixels a side; draw fewer",
                  (long long)n, height, width, columns, SAG_IMAGE_MAX_SIDE);
     SAG_TRY(sag_image_create((int)(rows * (height + pad) + pad), (int)full_width, channels, out));
     sag_image_fill(out, background);
     int64_t one = (int64_t)height * width * channels;
     for (int64_t i = 0; i < n; i++) {
         /* paste only reads its source */
-        sag_image tile = {.pixels = (uint8_t *)(uintptr_t)(pixels + i * one), .height = height, .width = width,
-                          .channels = channels};
-        sag_image_paste(out, &tile, (int)(i / columns * (height + pad) + pad), (int)(i % columns * (width + pad) + pad));
+        sag_image tile = {
+            .pixels = (uint8_t *)(uintptr_t)(pixels + i * one), .height = height, .width = width, .channels = channels};
+        sag_image_paste(out, &tile, (int)(i / columns * (height + pad) + pad),
+                        (int)(i % columns * (width + pad) + pad));
     }
     return SAG_OK;
 }
@@ -138,12 +142,13 @@ sag_status sag_image_grid(const uint8_t *pixels, int64_t n, int height, int widt
 /* ---------------------------------------------------------------------------------------------- heat map */
 
 /*
- * CIELAB lightness rising evenly from 12 to 92 while the hue turns evenly from 300 degrees (violet blue) to 100 (yellow),
- * with chroma 44 + 34 t^2 reduced to what sRGB can show. Equal steps of the value look like equal steps, in grey print too.
+ * CIELAB lightness rising evenly from 12 to 92 while the hue turns evenly from 300 degrees (violet blue) to
+ * 100 (yellow), with chroma 44 + 34 t^2 reduced to what sRGB can show. Equal steps of the value look like
+ * equal steps, in grey print too.
  */
 static const uint8_t heat_table[17][3] = {
-    {18, 23, 85},   {1, 40, 93},    {0, 54, 97},    {1, 68, 104},   {3, 81, 112},   {2, 95, 121},
-    {0, 109, 129},  {3, 123, 136},  {1, 138, 141},  {2, 153, 144},  {5, 169, 142},  {0, 186, 132},
+    {18, 23, 85},   {1, 40, 93},     {0, 54, 97},    {1, 68, 104},   {3, 81, 112},   {2, 95, 121},
+    {0, 109, 129},  {3, 123, 136},   {1, 138, 141},  {2, 153, 144},  {5, 169, 142},  {0, 186, 132},
     {66, 200, 116}, {117, 211, 103}, {161, 222, 89}, {204, 230, 78}, {249, 236, 71},
 };
 

@@ -1,7 +1,8 @@
 /*
  * image_draw.h - what sheets of samples and attention maps are made of: grids, heat maps, marks, labels.
  *
- * Drawing is clipped to the image, so no position is an error. Colours are R, G, B; a grey image takes their luma.
+ * Drawing is clipped to the image, so no position is an error. Colours are R, G, B; a grey image takes their
+ * luma.
  */
 #ifndef SAG_IMAGE_DRAW_H
 #define SAG_IMAGE_DRAW_H
@@ -24,16 +25,18 @@ sag_status sag_image_blend(sag_image *dst, const sag_image *src, float alpha);
 
 /* Whole-number enlargement: every pixel becomes factor x factor. Smooth enlargement is sag_image_resize. */
 sag_status sag_image_enlarge(const sag_image *image, int factor, sag_image *out);
-/* n images [n][height][width][channels] in rows of `columns`, `pad` pixels of `background` around and between them. */
+/* n images [n][height][width][channels] in rows of `columns`, `pad` pixels of `background` around and between
+ * them. */
 sag_status sag_image_grid(const uint8_t *pixels, int64_t n, int height, int width, int channels, int columns, int pad,
                           sag_color background, sag_image *out);
 
-/* values[height][width] through a perceptual map (dark blue, green, yellow), low..high onto its ends; low == high asks
- * for the range of the values themselves. NaN is drawn grey. */
+/* values[height][width] through a perceptual map (dark blue, green, yellow), low..high onto its ends; low ==
+ * high asks for the range of the values themselves. NaN is drawn grey. */
 sag_status sag_image_heatmap(const float *values, int height, int width, float low, float high, sag_image *out);
 sag_color sag_image_heat(float t); /* t in [0, 1] */
 
-/* A fixed 5x7 font (6x8 cells) for printable ASCII, enlarged `scale` times; '\n' starts a line, others are drawn as a box. */
+/* A fixed 5x7 font (6x8 cells) for printable ASCII, enlarged `scale` times; '\n' starts a line, others are
+ * drawn as a box. */
 #define SAG_FONT_CELL_WIDTH 6
 #define SAG_FONT_CELL_HEIGHT 8
 void sag_image_draw_text(sag_image *image, int y, int x, const char *text, int scale, sag_color color);

@@ -1,6 +1,6 @@
 /*
- * image_font.c - a 5x7 font for labels on sheets. The table below is the drawing itself: six rows of sixteen glyphs, ' ' to '~'
- * and a box for everything else.
+ * image_font.c - a 5x7 font for labels on sheets. The table below is the drawing itself: six rows of sixteen
+ * glyphs, ' ' to '~' and a box for everything else.
  */
 #include "engine/io/image_draw.h"
 

@@ -6,7 +6,8 @@
 static sag_status json_fail(const sag_json *j, const char *expected)
 {
     long long at = (long long)(j->p - j->start);
-    if (j->p >= j->end) SAG_FAIL(SAG_ERR_FORMAT, "%s: JSON ends at byte %lld where %s should be", j->name, at, expected);
+    if (j->p >= j->end)
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: JSON ends at byte %lld where %s should be", j->name, at, expected);
     SAG_FAIL(SAG_ERR_FORMAT, "%s: JSON byte %lld: %s expected", j->name, at, expected);
 }
 
@@ -57,7 +58,8 @@ sag_status sag_json_whole(sag_json *j, int64_t *out)
     return SAG_OK;
 }
 
-/* Length of the well-formed UTF-8 sequence at p (RFC 3629: no overlong forms, no surrogates), 0 if there is none. */
+/* Length of the well-formed UTF-8 sequence at p (RFC 3629: no overlong forms, no surrogates), 0 if there is
+ * none. */
 static int utf8_length(const char *text, const char *end)
 {
     const uint8_t *p = (const uint8_t *)text;
@@ -105,8 +107,10 @@ static bool hex4(sag_json *j, uint32_t *out)
     uint32_t v = 0;
     for (int i = 0; i < 4; i++) {
         char c = j->p[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
         if (digit < 0) return false;
         v = v << 4 | (uint32_t)digit;
     }
@@ -131,7 +135,8 @@ static sag_status escape(sag_json *j)
     if (c >= 0xd800 && c <= 0xdfff) {
         bool pair = c < 0xdc00 && j->end - j->p >= 2 && j->p[0] == '\\' && j->p[1] == 'u';
         if (pair) j->p += 2;
-        if (!pair || !hex4(j, &low) || low < 0xdc00 || low > 0xdfff) return json_fail(j, "the second half of a surrogate pair");
+        if (!pair || !hex4(j, &low) || low < 0xdc00 || low > 0xdfff)
+            return json_fail(j, "the second half of a surrogate pair");
         c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
     }
     j->strings += utf8_put(c, j->strings);

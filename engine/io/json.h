@@ -1,5 +1,6 @@
 /*
- * json.h - the little JSON that safetensors headers need: a strict reader that walks the text, and quoting. Not public.
+ * json.h - the little JSON that safetensors headers need: a strict reader that walks the text, and quoting.
+ * Not public.
  *
  * A document is walked, not turned into a tree: the caller knows what has to come next and asks for it.
  */
@@ -26,7 +27,8 @@ sag_status sag_json_whole(sag_json *j, int64_t *out);
 sag_status sag_json_end(sag_json *j);
 
 bool sag_utf8_valid(const char *text);
-/* `text` in quotes with escapes; `out` has room for 6 bytes per byte and 2 more. Returns the length, no zero byte behind. */
+/* `text` in quotes with escapes; `out` has room for 6 bytes per byte and 2 more. Returns the length, no zero
+ * byte behind. */
 size_t sag_json_quote(const char *text, char *out);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * safetensors.c - opening and checking a safetensors file (format: huggingface/safetensors, README "Format"). Writing is
- * safetensors_write.c.
+ * safetensors.c - opening and checking a safetensors file (format: huggingface/safetensors, README "Format").
+ * Writing is safetensors_write.c.
  *
- * The file is mapped; the header is parsed once, then the offsets are sorted and must tile the data part exactly.
+ * The file is mapped; the header is parsed once, then the offsets are sorted and must tile the data part
+ * exactly.
  */
 #include "engine/io/safetensors.h"
 
@@ -38,9 +39,10 @@ static const struct dtype_info {
     int size;
     int ours; /* sag_dtype, or -1 */
 } dtypes[] = {
-    {"F32", 4, SAG_F32}, {"BF16", 2, SAG_BF16}, {"U8", 1, SAG_U8}, {"I32", 4, SAG_I32}, {"F64", 8, -1}, {"F16", 2, -1},
-    {"I64", 8, -1},      {"I16", 2, -1},        {"I8", 1, -1},     {"U64", 8, -1},      {"U32", 4, -1}, {"U16", 2, -1},
-    {"BOOL", 1, -1},     {"C64", 8, -1},        {"F8_E4M3", 1, -1}, {"F8_E5M2", 1, -1}, {"F8_E8M0", 1, -1},
+    {"F32", 4, SAG_F32}, {"BF16", 2, SAG_BF16}, {"U8", 1, SAG_U8}, {"I32", 4, SAG_I32}, {"F64", 8, -1},
+    {"F16", 2, -1},      {"I64", 8, -1},        {"I16", 2, -1},    {"I8", 1, -1},       {"U64", 8, -1},
+    {"U32", 4, -1},      {"U16", 2, -1},        {"BOOL", 1, -1},   {"C64", 8, -1},      {"F8_E4M3", 1, -1},
+    {"F8_E5M2", 1, -1},  {"F8_E8M0", 1, -1},
 };
 
 static sag_status no_memory(const char *path)
@@ -79,7 +81,8 @@ static sag_status parse_shape(const sag_safetensors *f, sag_json *j, tensor_info
     if (sag_json_takes(j, ']')) return SAG_OK;
     do {
         if (t->entry.rank == MAX_FILE_RANK)
-            SAG_FAIL(SAG_ERR_FORMAT, "%s: tensor %s has more than %d dimensions", f->path, t->entry.name, MAX_FILE_RANK);
+            SAG_FAIL(SAG_ERR_FORMAT, "%s: tensor %s has more than %d dimensions", f->path, t->entry.name,
+                     MAX_FILE_RANK);
         SAG_TRY(sag_json_whole(j, &t->dim[t->entry.rank++]));
     } while (sag_json_takes(j, ','));
     return sag_json_take(j, ']');
@@ -184,7 +187,8 @@ static sag_status parse_header(sag_safetensors *f, sag_json *j)
     return sag_json_end(j);
 }
 
-/* ------------------------------------------------------------------------------------------ the whole file */
+/* ------------------------------------------------------------------------------------------ the whole file
+ */
 
 static int by_offset(const void *a, const void *b)
 {
@@ -210,12 +214,14 @@ static sag_status check_tiling(sag_safetensors *f)
     for (int64_t i = 0; i < f->count; i++) {
         const tensor_info *t = &f->tensor[i];
         if (t->begin != at)
-            SAG_FAIL(SAG_ERR_FORMAT, "%s: tensor %s begins at data byte %lld, the one before it ends at %lld: %s", f->path,
-                     t->entry.name, (long long)t->begin, (long long)at, t->begin < at ? "they overlap" : "a hole");
+            SAG_FAIL(SAG_ERR_FORMAT, "%s: tensor %s begins at data byte %lld, the one before it ends at %lld: %s",
+                     f->path, t->entry.name, (long long)t->begin, (long long)at,
+                     t->begin < at ? "they overlap" : "a hole");
         at = t->end;
     }
     if ((uint64_t)at != f->data_size)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: %lld bytes of tensors, but %zu bytes of data", f->path, (long long)at, f->data_size);
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: %lld bytes of tensors, but %zu bytes of data", f->path, (long long)at,
+                 f->data_size);
     return SAG_OK;
 }
 
@@ -245,11 +251,11 @@ static sag_status read_file(sag_safetensors *f, const char *path)
     uint64_t n = 0;
     for (int i = 7; i >= 0; i--) n = n << 8 | b[i];
     if (n > MAX_HEADER)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: is not a safetensors file (its header would have %llu bytes, the limit is %llu)", path,
-                 (unsigned long long)n, (unsigned long long)MAX_HEADER);
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: is not a safetensors file (its header would have %llu bytes, the limit is %llu)",
+                 path, (unsigned long long)n, (unsigned long long)MAX_HEADER);
     if (n > f->map.size - 8)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: is cut short: a header of %llu bytes in a file of %zu", path, (unsigned long long)n,
-                 f->map.size);
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: is cut short: a header of %llu bytes in a file of %zu", path,
+                 (unsigned long long)n, f->map.size);
     if (n == 0 || b[8] != '{') SAG_FAIL(SAG_ERR_FORMAT, "%s: is not a safetensors file (no JSON header)", path);
     f->data = b + 8 + n;
     f->data_size = f->map.size - 8 - (size_t)n;
@@ -301,8 +307,7 @@ const sag_safetensors_entry *sag_safetensors_at(const sag_safetensors *f, int64_
 const sag_safetensors_entry *sag_safetensors_find(const sag_safetensors *f, const char *name)
 {
     tensor_info key = {.entry.name = name};
-    const tensor_info *t =
-        f->count ? bsearch(&key, f->tensor, (size_t)f->count, sizeof *f->tensor, by_name) : NULL;
+    const tensor_info *t = f->count ? bsearch(&key, f->tensor, (size_t)f->count, sizeof *f->tensor, by_name) : NULL;
     return t ? &t->entry : NULL;
 }
 
@@ -310,7 +315,8 @@ sag_status sag_safetensors_require(const sag_safetensors *f, const sag_safetenso
 {
     if (e->supported) return SAG_OK;
     SAG_FAIL(SAG_ERR_FORMAT,
-             "%s: tensor %s is %s with %d dimensions%s; supported are F32, BF16, U8 and I32 with up to %d and no empty ones",
+             "%s: tensor %s is %s with %d dimensions%s; supported are F32, BF16, U8 and I32 with up to %d "
+             "and no empty ones",
              f->path, e->name, e->dtype_name, e->rank, e->bytes == 0 ? " and is empty" : "", SAG_MAX_RANK);
 }
 
@@ -328,6 +334,7 @@ void sag_safetensors_meta_at(const sag_safetensors *f, int64_t i, const char **k
 const char *sag_safetensors_meta(const sag_safetensors *f, const char *key)
 {
     sag_safetensors_pair wanted = {.key = key};
-    const sag_safetensors_pair *p = f->n_meta ? bsearch(&wanted, f->meta, (size_t)f->n_meta, sizeof wanted, by_key) : NULL;
+    const sag_safetensors_pair *p =
+        f->n_meta ? bsearch(&wanted, f->meta, (size_t)f->n_meta, sizeof wanted, by_key) : NULL;
     return p ? p->value : NULL;
 }

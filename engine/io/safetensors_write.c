@@ -1,5 +1,6 @@
 /*
- * safetensors_write.c - writing: header with spaces to a multiple of 8, then the tensors, streamed into an atomic writer.
+ * safetensors_write.c - writing: header with spaces to a multiple of 8, then the tensors, streamed into an
+ * atomic writer.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +25,8 @@ static const char *dtype_text(sag_dtype d)
 
 static int item_order(const void *a, const void *b)
 {
-    const sag_safetensors_item *s = *(const sag_safetensors_item *const *)a, *t = *(const sag_safetensors_item *const *)b;
+    const sag_safetensors_item *s = *(const sag_safetensors_item *const *)a,
+                               *t = *(const sag_safetensors_item *const *)b;
     size_t ss = sag_dtype_size(s->dtype), st = sag_dtype_size(t->dtype);
     if (ss != st) return ss > st ? -1 : 1;
     return strcmp(s->name, t->name);
@@ -49,8 +51,8 @@ static sag_status item_bytes(const sag_safetensors_item *item, int64_t *bytes)
 }
 
 /* Checks everything that could make a file that no one can read. *room: enough bytes for the header. */
-static sag_status check(const char *path, const sag_safetensors_item **items, int64_t n, const sag_safetensors_pair **meta,
-                        int64_t n_meta, size_t *room)
+static sag_status check(const char *path, const sag_safetensors_item **items, int64_t n,
+                        const sag_safetensors_pair **meta, int64_t n_meta, size_t *room)
 {
     size_t total = 64;
     if (n > 1) qsort(items, (size_t)n, sizeof *items, item_name);
@@ -62,7 +64,8 @@ static sag_status check(const char *path, const sag_safetensors_item **items, in
         if (i > 0 && strcmp(items[i]->name, items[i - 1]->name) == 0)
             SAG_FAIL(SAG_ERR_ARG, "%s: two tensors are called %s", path, items[i]->name);
         if (!dtype_text(items[i]->dtype)) SAG_FAIL(SAG_ERR_DTYPE, "%s: tensor %s has no dtype", path, items[i]->name);
-        if (!items[i]->data && !items[i]->fill) SAG_FAIL(SAG_ERR_ARG, "%s: tensor %s has no data", path, items[i]->name);
+        if (!items[i]->data && !items[i]->fill)
+            SAG_FAIL(SAG_ERR_ARG, "%s: tensor %s has no data", path, items[i]->name);
         int64_t bytes;
         SAG_TRY(item_bytes(items[i], &bytes));
         total += strlen(items[i]->name) * 6 + 256;
@@ -133,8 +136,8 @@ static sag_status write_tensor(sag_file_writer *w, const sag_safetensors_item *i
     return SAG_OK;
 }
 
-static sag_status write_parts(const char *path, const char *header, size_t header_size, const sag_safetensors_item **items,
-                              int64_t n, uint8_t *piece)
+static sag_status write_parts(const char *path, const char *header, size_t header_size,
+                              const sag_safetensors_item **items, int64_t n, uint8_t *piece)
 {
     sag_file_writer *w;
     SAG_TRY(sag_file_writer_open(path, &w));
@@ -166,7 +169,8 @@ sag_status sag_safetensors_write(const char *path, const sag_safetensors_item *i
     if (!header) goto no_memory;
     size_t size = make_header(header, item, n, pair, n_meta);
     if (size > 100000000) {
-        status = sag_fail(SAG_ERR_ARG, "%s: the header would have %zu bytes, readers take at most 100000000", path, size);
+        status =
+            sag_fail(SAG_ERR_ARG, "%s: the header would have %zu bytes, readers take at most 100000000", path, size);
         goto done;
     }
     status = write_parts(path, header, size, item, n, piece);

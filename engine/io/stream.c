@@ -1,6 +1,6 @@
 /*
- * stream.c - see stream.h. gzip is zlib's inflate; concatenated gzip members and zero padding behind them are fine, anything
- * else behind the end is not. The checksum at the end of each member is verified by inflate.
+ * stream.c - see stream.h. gzip is zlib's inflate; concatenated gzip members and zero padding behind them are
+ * fine, anything else behind the end is not. The checksum at the end of each member is verified by inflate.
  */
 #include "engine/io/stream.h"
 

@@ -1,5 +1,6 @@
 /*
- * stream.h - the bytes of a file from front to back, through gzip if it is gzip. What archive.c reads from; not public.
+ * stream.h - the bytes of a file from front to back, through gzip if it is gzip. What archive.c reads from;
+ * not public.
  */
 #ifndef SAG_STREAM_H
 #define SAG_STREAM_H

@@ -1,4 +1,5 @@
-/* temporary.h - a folder for the files of one test program, removed at its end; and the live-block check around it. */
+/* temporary.h - a folder for the files of one test program, removed at its end; and the live-block check
+ * around it. */
 #ifndef SAG_TEMPORARY_H
 #define SAG_TEMPORARY_H
 

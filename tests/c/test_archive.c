@@ -1,4 +1,5 @@
-/* tar in its dialects, gzip, truncation at every byte, damage, limits. The archives are built here, header by header. */
+/* tar in its dialects, gzip, truncation at every byte, damage, limits. The archives are built here, header by
+ * header. */
 #include <zlib.h>
 
 #include "engine/io/archive.h"
@@ -27,7 +28,10 @@ static uint8_t *add_header(tar *t, const char *name, char type, const char *size
     memcpy(h + 100, "0000644", 7);
     memcpy(h + 124, size_field, strlen(size_field));
     h[156] = (uint8_t)type;
-    memcpy(h + 257, "ustar\0" "00", 8);
+    memcpy(h + 257,
+           "ustar\0"
+           "00",
+           8);
     finish_header(h);
     t->size += 512;
     return h;
@@ -293,8 +297,9 @@ static void senseless_headers_are_refused(void **state)
     t.size = 0;
     add_header(&t, "x", 'L', "77777777777");
     refuse("header extension of");
-    static const char *const pax[] = {"3 path=x\n", "99 path=x\n", "x", "0 a=b\n", "8 pathx\n", "-1 a=b\n",
-                                      "99999999999999999999 a=b\n", "11 size=-1\n", "12 size=1x2\n"};
+    static const char *const pax[] = {
+        "3 path=x\n",   "99 path=x\n",  "x", "0 a=b\n", "8 pathx\n", "-1 a=b\n", "99999999999999999999 a=b\n",
+        "11 size=-1\n", "12 size=1x2\n"};
     for (size_t i = 0; i < sizeof pax / sizeof *pax; i++) {
         t.size = 0;
         add_file(&t, "p", 'x', pax[i], strlen(pax[i]));
@@ -339,7 +344,8 @@ static void gunzip_reads_whole_files(void **state)
     assert_fails(sag_gunzip_file(temp_path("f.gz"), 3000003, &bytes, &size), SAG_ERR_FORMAT, "more than 3000003 bytes");
     assert_null(bytes);
     temp_write("f.gz", packed, n - 1);
-    assert_fails(sag_gunzip_file(temp_path("f.gz"), 0, &bytes, &size), SAG_ERR_FORMAT, "gzip data is cut short at byte");
+    assert_fails(sag_gunzip_file(temp_path("f.gz"), 0, &bytes, &size), SAG_ERR_FORMAT,
+                 "gzip data is cut short at byte");
     packed[n / 2] ^= 1;
     temp_write("f.gz", packed, n);
     assert_fails(sag_gunzip_file(temp_path("f.gz"), 0, &bytes, &size), SAG_ERR_FORMAT, "damaged near byte");
@@ -385,12 +391,9 @@ static void every_allocation_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_dialects_are_read),
-        cmocka_unit_test(members_can_be_passed_over),
-        cmocka_unit_test(every_truncation_is_noticed),
-        cmocka_unit_test(damage_is_noticed),
-        cmocka_unit_test(senseless_headers_are_refused),
-        cmocka_unit_test(gunzip_reads_whole_files),
+        cmocka_unit_test(all_dialects_are_read),         cmocka_unit_test(members_can_be_passed_over),
+        cmocka_unit_test(every_truncation_is_noticed),   cmocka_unit_test(damage_is_noticed),
+        cmocka_unit_test(senseless_headers_are_refused), cmocka_unit_test(gunzip_reads_whole_files),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);

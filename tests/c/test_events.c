@@ -1,4 +1,5 @@
-/* Event files: bytes against records made by the TensorBoard package, a reader of our own, resuming, torn ends, full disk. */
+/* Event files: bytes against records made by the TensorBoard package, a reader of our own, resuming, torn
+ * ends, full disk. */
 #include <signal.h>
 #include <sys/resource.h>
 
@@ -56,12 +57,14 @@ static int frames(size_t size, int which, const uint8_t **payload, size_t *lengt
     return n;
 }
 
-/* Event(wall_time=1234.5, step=300, summary=[tag "loss/d", simple_value 0.25]) as the protobuf library writes it. */
+/* Event(wall_time=1234.5, step=300, summary=[tag "loss/d", simple_value 0.25]) as the protobuf library writes
+ * it. */
 static const uint8_t scalar_event[] = {
-    0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x4a, 0x93, 0x40, 0x10, 0xac, 0x02, 0x2a, 0x0f, 0x0a, 0x0d,
-    0x0a, 0x06, 'l',  'o',  's',  's',  '/',  'd',  0x15, 0x00, 0x00, 0x80, 0x3e,
+    0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x4a, 0x93, 0x40, 0x10, 0xac, 0x02, 0x2a, 0x0f, 0x0a,
+    0x0d, 0x0a, 0x06, 'l',  'o',  's',  's',  '/',  'd',  0x15, 0x00, 0x00, 0x80, 0x3e,
 };
-/* Event(wall_time=1234.5, step=1, summary=[tag "x", image(height=2, width=300, colorspace=3, encoded "PNG")]). */
+/* Event(wall_time=1234.5, step=1, summary=[tag "x", image(height=2, width=300, colorspace=3, encoded
+ * "PNG")]). */
 static const uint8_t image_event[] = {
     0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x4a, 0x93, 0x40, 0x10, 0x01, 0x2a, 0x13, 0x0a, 0x11, 0x0a,
     0x01, 'x',  0x22, 0x0c, 0x08, 0x02, 0x10, 0xac, 0x02, 0x18, 0x03, 0x22, 0x03, 'P',  'N',  'G',
@@ -83,7 +86,10 @@ static void records_are_what_tensorboard_reads(void **state)
     size_t size = slurp("e"), n;
     assert_int_equal(frames(size, 0, &payload, &n), 4);
     assert_int_equal(n, 9 + 15);
-    assert_memory_equal(payload + 9, "\x1a\x0d" "brain.Event:2", 15);
+    assert_memory_equal(payload + 9,
+                        "\x1a\x0d"
+                        "brain.Event:2",
+                        15);
     frames(size, 1, &payload, &n);
     assert_int_equal(n, sizeof scalar_event);
     assert_memory_equal(payload, scalar_event, n);

@@ -194,7 +194,8 @@ static void maps_show_the_file(void **state)
     assert_ok(sag_file_map_open(temp_path("m"), &map));
     assert_int_equal(map.size, 6);
     assert_memory_equal(map.bytes, "mapped", 6);
-    assert_ok(sag_file_write_atomic(temp_path("m"), "other!", 6)); /* replaced, not changed: the map keeps the old one */
+    assert_ok(
+        sag_file_write_atomic(temp_path("m"), "other!", 6)); /* replaced, not changed: the map keeps the old one */
     assert_memory_equal(map.bytes, "mapped", 6);
     sag_file_map_close(&map);
     sag_file_map_close(&map);

@@ -1,4 +1,5 @@
-/* Round trips, every rule of the format broken once, truncation at every byte, flipped bytes, failing memory. */
+/* Round trips, every rule of the format broken once, truncation at every byte, flipped bytes, failing memory.
+ */
 #include <unistd.h>
 
 #include "engine/io/safetensors.h"
@@ -24,7 +25,11 @@ static sag_status write_sample(const char *name, bool reversed)
     sag_safetensors_item items[] = {
         {.name = "w", .dtype = SAG_F32, .shape = sag_shape2(2, 3), .data = weights},
         {.name = "pixels", .dtype = SAG_U8, .shape = sag_shape1(5), .data = pixels},
-        {.name = "a \"quoted\"\\\n\xc3\xa4", .dtype = SAG_I32, .shape = sag_shape3(3, 1, 1), .fill = fill_labels, .user = &at},
+        {.name = "a \"quoted\"\\\n\xc3\xa4",
+         .dtype = SAG_I32,
+         .shape = sag_shape3(3, 1, 1),
+         .fill = fill_labels,
+         .user = &at},
         {.name = "half", .dtype = SAG_BF16, .shape = sag_shape1(2), .data = halves},
     };
     sag_safetensors_pair meta[] = {{"format", "pt"}, {"classes", "T-shirt\nBag \xe2\x82\xac"}, {"", ""}};
@@ -217,8 +222,9 @@ static void broken_rules_are_named(void **state)
 static void foreign_tensors_can_be_listed(void **state)
 {
     (void)state;
-    make("{\"s\":" T("F32", "[]", 0, 4) ",\"n\":" T("I64", "[2,1]", 4, 20) ",\"five\":" T("U8", "[1,1,1,1,1]", 20, 21)
-         ",\"void\":" T("F32", "[2,0]", 21, 21) "}", 21);
+    make("{\"s\":" T("F32", "[]", 0, 4) ",\"n\":" T("I64", "[2,1]", 4, 20) ",\"five\":" T(
+             "U8", "[1,1,1,1,1]", 20, 21) ",\"void\":" T("F32", "[2,0]", 21, 21) "}",
+         21);
     sag_safetensors *f;
     assert_ok(sag_safetensors_open(temp_path("made"), &f));
     const sag_safetensors_entry *e = sag_safetensors_find(f, "s");
@@ -227,7 +233,8 @@ static void foreign_tensors_can_be_listed(void **state)
     e = sag_safetensors_find(f, "n");
     assert_true(!e->supported && e->rank == 2 && e->dim[0] == 2 && e->bytes == 16);
     assert_string_equal(e->dtype_name, "I64");
-    assert_fails(sag_safetensors_require(f, e), SAG_ERR_FORMAT, "tensor n is I64 with 2 dimensions; supported are F32, BF16");
+    assert_fails(sag_safetensors_require(f, e), SAG_ERR_FORMAT,
+                 "tensor n is I64 with 2 dimensions; supported are F32, BF16");
     assert_fails(sag_safetensors_require(f, sag_safetensors_find(f, "five")), SAG_ERR_FORMAT, "5 dimensions");
     assert_fails(sag_safetensors_require(f, sag_safetensors_find(f, "void")), SAG_ERR_FORMAT, "is empty");
     sag_safetensors_close(f);
