@@ -97,6 +97,15 @@ static void tensors_and_metadata_come_back(void **state)
     assert_int_equal((a[0] | a[1] << 8) % 8, 0);
     free(a);
     free(b);
+    for (int length = 1; length <= 8; length++) { /* the data begins at a multiple of 8, however long the names are */
+        sag_safetensors_item one = {
+            .name = &"abcdefgh"[8 - length], .dtype = SAG_U8, .shape = sag_shape1(5), .data = pixels};
+        assert_ok(sag_safetensors_write(temp_path("y"), &one, 1, NULL, 0));
+        a = slurp("y", &n);
+        assert_int_equal(a[0] % 8, 0);
+        assert_int_equal(n, 8 + a[0] + 5);
+        free(a);
+    }
     assert_ok(sag_safetensors_write(temp_path("empty"), NULL, 0, NULL, 0));
     assert_ok(sag_safetensors_open(temp_path("empty"), &f));
     assert_int_equal(sag_safetensors_count(f), 0);
