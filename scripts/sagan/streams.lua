@@ -8,7 +8,8 @@ return {
     g_noise = 5,   -- z of the G step
     g_labels = 6,
     sample_noise = 16, -- fixed z of the sample grids
-    evaluation = 17,
+    standing_noise = 18, -- batches for standing statistics
+    standing_labels = 19,
     data_order = 32,
     bench = 48,
 }

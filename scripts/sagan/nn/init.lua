@@ -35,6 +35,7 @@ local nn = {
     Sequential = require "sagan.nn.sequential",
     initializers = initializers,
     stream = initializers.stream,
+    standing_statistics = require("sagan.nn.statistics").standing,
 }
 
 --- Makes a class of modules: define init(self, options) and forward(self, ...) on the result.
