@@ -1,8 +1,8 @@
 /*
  * conv.c - conv2d, upconv and convpool. x {N,H,W,C}, w {K,R,S,C}, b {K} or absent, y {N,P,Q,K}.
  *
- * dx needs w, dw needs x, db neither: each is kept only if the gradient that reads it is wanted. A frozen w records nothing
- * but what dx needs.
+ * dx needs w, dw needs x, db neither: each is kept only if the gradient that reads it is wanted. A frozen w records
+ * nothing but what dx needs.
  */
 #include "engine/internal.h"
 
@@ -30,7 +30,8 @@ static sag_status check_operands(const sag_op_call *c)
                            (long long)x.dim[3], (long long)w.dim[3]);
     }
     if (c->in[B] && (b.rank != 1 || b.dim[0] != w.dim[0])) {
-        return sag_op_fail(c, SAG_ERR_SHAPE, "b must be {%lld}, one number for each output channel of w", (long long)w.dim[0]);
+        return sag_op_fail(c, SAG_ERR_SHAPE, "b must be {%lld}, one number for each output channel of w",
+                           (long long)w.dim[0]);
     }
     if (c->in_dtype[X] != SAG_F32 && c->in_dtype[X] != SAG_BF16) {
         return sag_op_fail(c, SAG_ERR_DTYPE, "x must be f32 or bf16, got %s", sag_dtype_name(c->in_dtype[X]));
@@ -45,8 +46,19 @@ static sag_status check_operands(const sag_op_call *c)
 static conv_args sizes_of(const sag_op_call *c, int64_t stride, int64_t pad_h, int64_t pad_w)
 {
     const int64_t *x = c->in_shape[X].dim, *w = c->in_shape[W].dim, *y = c->out_shape[0].dim;
-    return (conv_args){.n = x[0], .h = x[1], .w_in = x[2], .c = x[3], .k = w[0], .r = w[1], .s = w[2], .p = y[1], .q = y[2],
-                       .stride = stride, .pad_h = pad_h, .pad_w = pad_w, .act = c->in_dtype[X]};
+    return (conv_args){.n = x[0],
+                       .h = x[1],
+                       .w_in = x[2],
+                       .c = x[3],
+                       .k = w[0],
+                       .r = w[1],
+                       .s = w[2],
+                       .p = y[1],
+                       .q = y[2],
+                       .stride = stride,
+                       .pad_h = pad_h,
+                       .pad_w = pad_w,
+                       .act = c->in_dtype[X]};
 }
 
 static void bind_forward(sag_op_call *c, conv_args *a)
@@ -86,13 +98,14 @@ static sag_status bind_dw(sag_op_call *c, conv_args *a)
 /* ------------------------------------------------------------------------------------------------ conv2d */
 
 /* (size + 2 pad - kernel) / stride + 1; sizes of existing tensors and pads below 2^31 do not overflow. */
-static sag_status output_size(const sag_op_call *c, const char *name, int64_t size, int64_t kernel, int64_t pad, int64_t stride,
-                              int64_t *out)
+static sag_status output_size(const sag_op_call *c, const char *name, int64_t size, int64_t kernel, int64_t pad,
+                              int64_t stride, int64_t *out)
 {
     int64_t room = size + 2 * pad - kernel;
     if (room < 0) {
-        return sag_op_fail(c, SAG_ERR_SHAPE, "the kernel is larger than the padded input: %s %lld + 2 * %lld < %lld; pad more",
-                           name, (long long)size, (long long)pad, (long long)kernel);
+        return sag_op_fail(c, SAG_ERR_SHAPE,
+                           "the kernel is larger than the padded input: %s %lld + 2 * %lld < %lld; pad more", name,
+                           (long long)size, (long long)pad, (long long)kernel);
     }
     *out = room / stride + 1;
     return SAG_OK;
@@ -130,7 +143,8 @@ static sag_status check_3x3(const sag_op_call *c)
 {
     SAG_TRY(check_operands(c));
     if (c->in_shape[W].dim[1] != 3 || c->in_shape[W].dim[2] != 3) {
-        return sag_op_fail(c, SAG_ERR_SHAPE, "w must be a 3x3 kernel, {K,3,3,C}; use conv2d with upsample or mean pooling for others");
+        return sag_op_fail(c, SAG_ERR_SHAPE,
+                           "w must be a 3x3 kernel, {K,3,3,C}; use conv2d with upsample or mean pooling for others");
     }
     return SAG_OK;
 }

@@ -1,11 +1,19 @@
-/* matmul.c - matrix products and the linear layer. Both operands of a product are kept only if the other's gradient is wanted. */
+/* matmul.c - matrix products and the linear layer. Both operands of a product are kept only if the other's gradient is
+ * wanted. */
 #include "engine/internal.h"
 
-static matmul_args product(const void *a, sag_dtype act_a, int trans_a, const void *b, sag_dtype act_b, int trans_b, void *y,
-                           sag_dtype act_y)
+static matmul_args product(const void *a, sag_dtype act_a, int trans_a, const void *b, sag_dtype act_b, int trans_b,
+                           void *y, sag_dtype act_y)
 {
-    return (matmul_args){.a = a, .b = b, .y = y, .act_a = act_a, .act_b = act_b, .act_y = act_y, .batch = 1,
-                         .trans_a = trans_a, .trans_b = trans_b};
+    return (matmul_args){.a = a,
+                         .b = b,
+                         .y = y,
+                         .act_a = act_a,
+                         .act_b = act_b,
+                         .act_y = act_y,
+                         .batch = 1,
+                         .trans_a = trans_a,
+                         .trans_b = trans_b};
 }
 
 static void set_sizes(matmul_args *a, int64_t batch, int64_t m, int64_t n, int64_t k)
@@ -41,7 +49,8 @@ sag_status sag_op_matmul_fwd(sag_op_call *c)
 {
     sag_shape a = c->in_shape[0], b = c->in_shape[1];
     if ((a.rank != 2 && a.rank != 3) || a.rank != b.rank) {
-        return sag_op_fail(c, SAG_ERR_SHAPE, "both operands must have rank 2, or both rank 3 with equal first dimension");
+        return sag_op_fail(c, SAG_ERR_SHAPE,
+                           "both operands must have rank 2, or both rank 3 with equal first dimension");
     }
     matmul_sizes s = sizes_of(c);
     if (a.rank == 3 && a.dim[0] != b.dim[0]) {
@@ -49,22 +58,25 @@ sag_status sag_op_matmul_fwd(sag_op_call *c)
     }
     int64_t inner = b.dim[b.rank - 2 + s.trans_b];
     if (inner != s.k) {
-        return sag_op_fail(c, SAG_ERR_SHAPE, "inner dimensions differ: %s has %lld, %s has %lld", s.trans_a ? "a transposed" : "a",
-                           (long long)s.k, s.trans_b ? "b transposed" : "b", (long long)inner);
+        return sag_op_fail(c, SAG_ERR_SHAPE, "inner dimensions differ: %s has %lld, %s has %lld",
+                           s.trans_a ? "a transposed" : "a", (long long)s.k, s.trans_b ? "b transposed" : "b",
+                           (long long)inner);
     }
     sag_dtype act = c->in_dtype[0];
     if ((act != SAG_F32 && act != SAG_BF16) || c->in_dtype[1] != act) {
-        return sag_op_fail(c, SAG_ERR_DTYPE, "both operands must be f32 or both bf16, got %s and %s", sag_dtype_name(act),
-                           sag_dtype_name(c->in_dtype[1]));
+        return sag_op_fail(c, SAG_ERR_DTYPE, "both operands must be f32 or both bf16, got %s and %s",
+                           sag_dtype_name(act), sag_dtype_name(c->in_dtype[1]));
     }
     SAG_TRY(sag_out(c, 0, act, a.rank == 3 ? sag_shape3(s.batch, s.m, s.n) : sag_shape2(s.m, s.n)));
-    matmul_args p = product(sag_data(c->in[0]), act, s.trans_a, sag_data(c->in[1]), act, s.trans_b, sag_data(c->out[0]), act);
+    matmul_args p =
+        product(sag_data(c->in[0]), act, s.trans_a, sag_data(c->in[1]), act, s.trans_b, sag_data(c->out[0]), act);
     set_sizes(&p, s.batch, s.m, s.n, s.k);
     c->keep_in = (sag_needs(c, 1) ? 1u : 0u) | (sag_needs(c, 0) ? 2u : 0u);
     return SAG_RUN(c, matmul, &p);
 }
 
-/* With A = op(a), B = op(b): dA = dy B^T, dB = A^T dy; the gradient of a transposed operand is the transpose of these. */
+/* With A = op(a), B = op(b): dA = dy B^T, dB = A^T dy; the gradient of a transposed operand is the transpose of these.
+ */
 sag_status sag_op_matmul_bwd(sag_op_call *c)
 {
     matmul_sizes s = sizes_of(c);
@@ -75,8 +87,10 @@ sag_status sag_op_matmul_bwd(sag_op_call *c)
     if (da.data) {
         matmul_args p = s.trans_a ? product(sag_data(c->in[1]), act, s.trans_b, dy, act, 1, da.data, act)
                                   : product(dy, act, 0, sag_data(c->in[1]), act, !s.trans_b, da.data, act);
-        if (s.trans_a) set_sizes(&p, s.batch, s.k, s.m, s.n);
-        else set_sizes(&p, s.batch, s.m, s.k, s.n);
+        if (s.trans_a)
+            set_sizes(&p, s.batch, s.k, s.m, s.n);
+        else
+            set_sizes(&p, s.batch, s.m, s.k, s.n);
         p.accumulate = da.accumulate;
         SAG_TRY(SAG_RUN(c, matmul, &p));
     }
@@ -84,8 +98,10 @@ sag_status sag_op_matmul_bwd(sag_op_call *c)
     if (db.data) {
         matmul_args p = s.trans_b ? product(dy, act, 1, sag_data(c->in[0]), act, s.trans_a, db.data, act)
                                   : product(sag_data(c->in[0]), act, !s.trans_a, dy, act, 0, db.data, act);
-        if (s.trans_b) set_sizes(&p, s.batch, s.n, s.k, s.m);
-        else set_sizes(&p, s.batch, s.k, s.n, s.m);
+        if (s.trans_b)
+            set_sizes(&p, s.batch, s.n, s.k, s.m);
+        else
+            set_sizes(&p, s.batch, s.k, s.n, s.m);
         p.accumulate = db.accumulate;
         SAG_TRY(SAG_RUN(c, matmul, &p));
     }

@@ -2,18 +2,19 @@
  * band.c - convolution of narrow maps (8 to 64 channels), where fetching every patch would cost as much as the product.
  *
  * A band is a few rows of the output of one image. The rows of the map that it needs are copied once, with zeros around
- * and each pixel BAND_LD floats from the next; a tile is a run of pixels in one output row, and the sum over (r, s, c) is one
- * segment of `c` for each tap, which starts at another pixel. The band stays in L2, and B is read once for each tile.
+ * and each pixel BAND_LD floats from the next; a tile is a run of pixels in one output row, and the sum over (r, s, c)
+ * is one segment of `c` for each tap, which starts at another pixel. The band stays in L2, and B is read once for each
+ * tile.
  */
 #include "kernels/cpu/gemm_pack.h"
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/patches.h"
 
 #define BAND_CHANNELS 64
-#define BAND_LD 80     /* an odd number of cache lines: neighbouring pixels fall into different sets of L1 */
-#define BAND_TAPS 64   /* r * s at most */
+#define BAND_LD 80      /* an odd number of cache lines: neighbouring pixels fall into different sets of L1 */
+#define BAND_TAPS 64    /* r * s at most */
 #define BAND_PIXELS 192 /* about so many outputs in a band */
-#define BAND_COLS 512  /* widest row of outputs */
+#define BAND_COLS 512   /* widest row of outputs */
 
 TILE_DEFINE(dense_tiles, BAND_LD)
 TILE_DEFINE(strided_tiles, 2 * BAND_LD)
@@ -63,8 +64,10 @@ static void copy_band(const patches *x, int64_t g, int64_t i0, int64_t rows, int
         bool inside = i >= 0 && i < x->h;
         const float *src = x->x + (g * x->h + i) * x->w * x->c + x->left * x->c;
         for (int64_t j = 0; j < in_cols; j++, band += BAND_LD) {
-            if (inside && j >= first && j < last) gemm_copy(band, src + j * x->c, x->c);
-            else gemm_clear(band, x->c);
+            if (inside && j >= first && j < last)
+                gemm_copy(band, src + j * x->c, x->c);
+            else
+                gemm_clear(band, x->c);
         }
     }
     for (int64_t j = 0; j < 3 * x->stride; j++) gemm_clear(band + j * BAND_LD, x->c);
@@ -81,8 +84,11 @@ static void run_row(const gemm_job *job, const tile_walk *walk, const float *pac
         int64_t grain = strip_grain(kind), each = tile_rows(x->cols, grain);
         const float *b = packed_strip(packed, job->n, 0, job->k, n / GEMM_NR);
         for (int64_t j = 0; j < x->cols; j += each) {
-            tile_out out = {.row = row + j, .col = n, .rows = (int)cpu_min64(each, x->cols - j),
-                            .cols = (int)cpu_min64(GEMM_NR, job->n - n), .add = job->accumulate != 0,
+            tile_out out = {.row = row + j,
+                            .col = n,
+                            .rows = (int)cpu_min64(each, x->cols - j),
+                            .cols = (int)cpu_min64(GEMM_NR, job->n - n),
+                            .add = job->accumulate != 0,
                             .bias = job->bias ? job->bias + n : NULL};
             (x->stride == 1 ? dense_tiles : strided_tiles)[kind][cpu_ceil_div(out.rows, grain)](
                 walk, band + j * x->stride * BAND_LD, b, &out);

@@ -1,22 +1,39 @@
 /*
  * conv.c - conv2d in its three directions, each one matrix product over patches (gemm.c, outer.c).
  *
- * fwd    y[m][k] = sum over (r, s, c) of patch of x at m  *  w[k][r][s][c]  + b[k]
- * bwd_x  the pixels of dx fall into stride x stride phases; within a phase every pixel sees the same taps of w, so dx is a
- *        stride-1 convolution of dy with them, in reverse order
- * bwd_w  dw[k] = sum over m of dy[m][k] * patch of x at m
+ * fwd:   y[m][k] = b[k] + sum over (r, s, c) of (patch of x at m) * w[k][r][s][c]
+ *
+ * bwd_x: the pixels of dx fall into stride x stride phases; within a phase every pixel sees the same taps of w, so dx is
+ * a stride-1 convolution of dy with them, in reverse order.
+ *
+ * bwd_w: dw[k] = sum over m of dy[m][k] * (patch of x at m)
  */
 #include "kernels/cpu/patches.h"
 
 static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    patches x = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .rows = a->p, .cols = a->q, .stride = a->stride,
-                 .top = -a->pad_h, .left = -a->pad_w, .r = a->r, .s = a->s};
+    patches x = {.x = a->x,
+                 .h = a->h,
+                 .w = a->w_in,
+                 .c = a->c,
+                 .rows = a->p,
+                 .cols = a->q,
+                 .stride = a->stride,
+                 .top = -a->pad_h,
+                 .left = -a->pad_w,
+                 .r = a->r,
+                 .s = a->s};
     gemm_rows pixels = {a->y, a->k}, rows = {(float *)(uintptr_t)a->x, a->c};
-    gemm_job job = {.m = a->n * a->p * a->q, .n = a->k, .k = a->r * a->s * a->c, .fetch = CPU_ISA(patches_fetch), .a = &x,
-                    .b = {.data = a->w, .row = 1, .column = a->r * a->s * a->c}, .place = CPU_ISA(gemm_place_rows),
-                    .c = &pixels, .bias = a->b};
+    gemm_job job = {.m = a->n * a->p * a->q,
+                    .n = a->k,
+                    .k = a->r * a->s * a->c,
+                    .fetch = CPU_ISA(patches_fetch),
+                    .a = &x,
+                    .b = {.data = a->w, .row = 1, .column = a->r * a->s * a->c},
+                    .place = CPU_ISA(gemm_place_rows),
+                    .c = &pixels,
+                    .bias = a->b};
     if (a->r == 1 && a->s == 1 && a->stride == 1 && a->pad_h == 0 && a->pad_w == 0) {
         job.fetch = CPU_ISA(gemm_fetch_rows);
         job.a = &rows;
@@ -50,22 +67,44 @@ static int bwd_x_phase(sag_kernel_env *env, const conv_args *a, int64_t top, int
 {
     phase_taps th = taps_of(top, a->pad_h, a->stride, a->r), tw = taps_of(left, a->pad_w, a->stride, a->s);
     int64_t rows = cpu_ceil_div(a->h - top, a->stride), cols = cpu_ceil_div(a->w_in - left, a->stride);
-    places dx = {.map = a->dx, .h = a->h, .w = a->w_in, .c = a->c, .rows = rows, .cols = cols, .step = a->stride,
-                 .top = top, .left = left};
+    places dx = {.map = a->dx,
+                 .h = a->h,
+                 .w = a->w_in,
+                 .c = a->c,
+                 .rows = rows,
+                 .cols = cols,
+                 .step = a->stride,
+                 .top = top,
+                 .left = left};
     if (rows <= 0 || cols <= 0) return SAG_KERNEL_OK;
     if (th.count == 0 || tw.count == 0) { /* stride larger than the kernel: pixels that no output saw */
         if (!a->accumulate) clear_places(&dx, a->n * rows * cols);
         return SAG_KERNEL_OK;
     }
-    patches dy = {.x = a->dy, .h = a->p, .w = a->q, .c = a->k, .rows = rows, .cols = cols, .stride = 1,
-                  .top = th.shift - th.count + 1, .left = tw.shift - tw.count + 1, .r = th.count, .s = tw.count};
+    patches dy = {.x = a->dy,
+                  .h = a->p,
+                  .w = a->q,
+                  .c = a->k,
+                  .rows = rows,
+                  .cols = cols,
+                  .stride = 1,
+                  .top = th.shift - th.count + 1,
+                  .left = tw.shift - tw.count + 1,
+                  .r = th.count,
+                  .s = tw.count};
     int64_t *at = offset;
     for (int64_t u = th.count - 1; u >= 0; u--)
         for (int64_t v = tw.count - 1; v >= 0; v--)
             for (int64_t k = 0; k < a->k; k++)
                 *at++ = ((k * a->r + th.first + a->stride * u) * a->s + tw.first + a->stride * v) * a->c;
-    gemm_job job = {.m = a->n * rows * cols, .n = a->c, .k = th.count * tw.count * a->k, .fetch = CPU_ISA(patches_fetch),
-                    .a = &dy, .b = {.data = a->w, .offset = offset, .column = 1}, .place = CPU_ISA(places_rows), .c = &dx,
+    gemm_job job = {.m = a->n * rows * cols,
+                    .n = a->c,
+                    .k = th.count * tw.count * a->k,
+                    .fetch = CPU_ISA(patches_fetch),
+                    .a = &dy,
+                    .b = {.data = a->w, .offset = offset, .column = 1},
+                    .place = CPU_ISA(places_rows),
+                    .c = &dx,
                     .accumulate = a->accumulate};
     return CPU_ISA(gemm)(env, &job);
 }
@@ -89,8 +128,17 @@ static int cpu_conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
     int64_t pixels = a->n * a->p * a->q;
     int result = SAG_KERNEL_OK;
     if (a->dw) {
-        patches x = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .rows = a->p, .cols = a->q, .stride = a->stride,
-                     .top = -a->pad_h, .left = -a->pad_w, .r = a->r, .s = a->s};
+        patches x = {.x = a->x,
+                     .h = a->h,
+                     .w = a->w_in,
+                     .c = a->c,
+                     .rows = a->p,
+                     .cols = a->q,
+                     .stride = a->stride,
+                     .top = -a->pad_h,
+                     .left = -a->pad_w,
+                     .r = a->r,
+                     .s = a->s};
         result = CPU_ISA(outer)(env, &x, pixels, a->dy, a->k, a->k, a->dw, a->accumulate_dw);
     }
     if (a->db && result == SAG_KERNEL_OK)

@@ -23,7 +23,8 @@ static gemm_plan plan_of(const gemm_job *job)
 {
     gemm_plan p = {.depth = round_up(cpu_ceil_div(job->k, cpu_ceil_div(job->k, GEMM_KC)), 4)};
     p.n_pieces = cpu_ceil_div(job->n, GEMM_NC);
-    p.mc = round_up(cpu_ceil_div(job->m * p.n_pieces, 32), 2 * GEMM_MR); /* at least 32 pieces if there are rows enough */
+    p.mc =
+        round_up(cpu_ceil_div(job->m * p.n_pieces, 32), 2 * GEMM_MR); /* at least 32 pieces if there are rows enough */
     if (p.mc > GEMM_MC) p.mc = GEMM_MC;
     p.m_pieces = cpu_ceil_div(job->m, p.mc);
     p.b_floats = packed_floats(job->n, job->k);
@@ -31,7 +32,8 @@ static gemm_plan plan_of(const gemm_job *job)
     return p;
 }
 
-static void run_piece(const gemm_job *job, const gemm_plan *p, const float *packed, float *panel, int64_t m0, int64_t n0)
+static void run_piece(const gemm_job *job, const gemm_plan *p, const float *packed, float *panel, int64_t m0,
+                      int64_t n0)
 {
     float *row[GEMM_MC];
     int64_t rows = cpu_min64(p->mc, job->m - m0), n1 = cpu_min64(n0 + GEMM_NC, job->n);
@@ -49,8 +51,11 @@ static void run_piece(const gemm_job *job, const gemm_plan *p, const float *pack
             const float *b = packed_strip(packed, job->n, k0, depth, n / GEMM_NR);
             tile_walk walk = {.segments = 1, .depth = strip_group(kind) > 1 ? whole : depth};
             for (int64_t i = 0; i < rows; i += each) {
-                tile_out out = {.row = row + i, .col = n, .rows = (int)cpu_min64(each, rows - i),
-                                .cols = (int)cpu_min64(GEMM_NR, n1 - n), .add = job->accumulate || k0 > 0,
+                tile_out out = {.row = row + i,
+                                .col = n,
+                                .rows = (int)cpu_min64(each, rows - i),
+                                .cols = (int)cpu_min64(GEMM_NR, n1 - n),
+                                .add = job->accumulate || k0 > 0,
                                 .bias = job->bias && k0 == 0 ? job->bias + n : NULL};
                 panel_tiles[kind][cpu_ceil_div(out.rows, grain)](&walk, panel + i * GEMM_LDA, b, &out);
             }
@@ -91,7 +96,8 @@ int CPU_ISA(gemm)(sag_kernel_env *env, const gemm_job *job)
     return SAG_KERNEL_OK;
 }
 
-void CPU_ISA(gemm_fetch_rows)(const void *a, int64_t m0, int64_t rows, int64_t k0, int64_t depth, float *panel, int64_t ld)
+void CPU_ISA(gemm_fetch_rows)(const void *a, int64_t m0, int64_t rows, int64_t k0, int64_t depth, float *panel,
+                              int64_t ld)
 {
     const gemm_rows *s = a;
     for (int64_t i = 0; i < rows; i++) gemm_copy(panel + i * ld, s->base + (m0 + i) * s->stride + k0, depth);

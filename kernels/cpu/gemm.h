@@ -1,18 +1,19 @@
 /*
  * gemm.h - the one matrix product of the CPU backend: C {M,N} (+)= A {M,K} B {K,N} (+ bias row), everything f32.
  *
- * Rows of A are fetched by a callback into a small panel, which is how a convolution reads its patches without an im2col
- * buffer; rows of C may lie anywhere, which is how it writes every second pixel. B is packed once into strips of two
- * vectors. Every element of C is the same chain of multiply-adds over k whatever the blocking, so results do not depend
- * on the number of threads.
+ * Rows of A are fetched by a callback into a small panel, which is how a convolution reads its patches without an
+ * im2col buffer; rows of C may lie anywhere, which is how it writes every second pixel. B is packed once into strips of
+ * two vectors. Every element of C is the same chain of multiply-adds over k whatever the blocking, so results do not
+ * depend on the number of threads.
  */
 #ifndef SAG_CPU_GEMM_H
 #define SAG_CPU_GEMM_H
 
 #include "kernels/cpu/cpu.h"
 
-/* Tile of registers: GEMM_MR rows by two vectors, or twice the rows by one. 28 accumulators of 32 registers with AVX-512,
- * 12 of 16 elsewhere. A block of rows (GEMM_MC by GEMM_KC) stays in L2, a strip of B (GEMM_KC by GEMM_NR) in L1. */
+/* Tile of registers: GEMM_MR rows by two vectors, or twice the rows by one. 28 accumulators of 32 registers with
+ * AVX-512, 12 of 16 elsewhere. A block of rows (GEMM_MC by GEMM_KC) stays in L2, a strip of B (GEMM_KC by GEMM_NR) in
+ * L1. */
 #if CPU_LANES == 16
 #define GEMM_MR 14
 #define GEMM_MC 168
@@ -60,7 +61,8 @@ typedef struct gemm_rows {
     float *base;
     int64_t stride;
 } gemm_rows;
-void CPU_ISA(gemm_fetch_rows)(const void *a, int64_t m0, int64_t rows, int64_t k0, int64_t depth, float *panel, int64_t ld);
+void CPU_ISA(gemm_fetch_rows)(const void *a, int64_t m0, int64_t rows, int64_t k0, int64_t depth, float *panel,
+                              int64_t ld);
 void CPU_ISA(gemm_place_rows)(const void *c, int64_t m0, int64_t rows, float **row);
 
 /* n floats. Runs are short: GEMM_NO_CALL keeps the compiler from turning the loops into calls of memcpy and memset. */

@@ -18,7 +18,7 @@ static bool runs_along(const gemm_b *b, int64_t k)
     return true;
 }
 
-/* Columns n0 .. n0+cols of k0 .. k0+depth, zeros behind, to dst[k][column], or in groups of k [k / g][column][k % g]. */
+/* Columns n0 .. n0+cols of k0 .. k0+depth, zeros behind, to dst[k][column], or by groups to [k / g][column][k % g]. */
 static void pack_strip(const gemm_b *b, int64_t k0, int64_t depth, int64_t n0, int64_t cols, float *dst)
 {
     strip_kind kind = strip_kind_of(cols);
@@ -43,7 +43,8 @@ static void pack_strip(const gemm_b *b, int64_t k0, int64_t depth, int64_t n0, i
         const float *src = b->data + b_at(b, k0 + k) + n0 * b->column;
         if (k + CPU_LANES <= depth && runs_along(b, k0 + k)) { /* transpose squares */
             int64_t j = 0;
-            for (; j + CPU_LANES <= cols; j += CPU_LANES) transpose_square(src + j * b->column, b->column, dst + k * width + j, width);
+            for (; j + CPU_LANES <= cols; j += CPU_LANES)
+                transpose_square(src + j * b->column, b->column, dst + k * width + j, width);
             for (; j < cols; j++)
                 for (int64_t i = 0; i < CPU_LANES; i++) dst[(k + i) * width + j] = src[j * b->column + i];
             for (int64_t i = 0; i < CPU_LANES; i++) gemm_clear(dst + (k + i) * width + cols, width - cols);

@@ -1,6 +1,7 @@
 /*
- * gemm_pack.h - the packed form of B {K,N}: blocks of `depth` (a multiple of 4) along k, in each block strips of GEMM_NR
- * columns, in each strip [k][column] with zeros up to whole vectors; the last strip may have its own layout (gemm_tile.h).
+ * gemm_pack.h - the packed form of B {K,N}: blocks of `depth` (a multiple of 4) along k, in each block strips of
+ * GEMM_NR columns, in each strip [k][column] with zeros up to whole vectors; the last strip may have its own layout
+ * (gemm_tile.h).
  */
 #ifndef SAG_CPU_GEMM_PACK_H
 #define SAG_CPU_GEMM_PACK_H

@@ -1,8 +1,8 @@
 /*
  * gemm_tile.h - the register tile under gemm.c, band.c and outer.c: acc[i][j] += a(i, k) * b(k, j) over k, one store.
- * a(i, k) = a[i * a_row + k * a_step] is broadcast, b(k, ..) = b[k * b_step ..] is one or two vectors. Inlined with constant
- * rows, vectors and strides, so that the accumulators are registers. The sum over k may come in segments, each `depth` long,
- * between which one operand jumps (the taps of a kernel) while the other goes on.
+ * a(i, k) = a[i * a_row + k * a_step] is broadcast, b(k, ..) = b[k * b_step ..] is one or two vectors. Inlined with
+ * constant rows, vectors and strides, so that the accumulators are registers. The sum over k may come in segments, each
+ * `depth` long, between which one operand jumps (the taps of a kernel) while the other goes on.
  */
 #ifndef SAG_CPU_GEMM_TILE_H
 #define SAG_CPU_GEMM_TILE_H
@@ -80,8 +80,9 @@ __attribute__((noinline, unused)) static void tile_store_edge(const float *tile,
 
 /* b_step 0: taken from the walk. */
 __attribute__((always_inline)) static inline void tile_run(const int rows, const int vectors, const int64_t a_row,
-                                                           const int64_t a_step, const int64_t b_step, const tile_walk *walk,
-                                                           const float *a, const float *b, const tile_out *out)
+                                                           const int64_t a_step, const int64_t b_step,
+                                                           const tile_walk *walk, const float *a, const float *b,
+                                                           const tile_out *out)
 {
     const float *a0 = a, *b0 = b;
     const int64_t step = b_step ? b_step : walk->b_step;
@@ -223,24 +224,37 @@ static inline int64_t tile_rows(int64_t rows, int64_t grain)
 }
 
 #if CPU_LANES == 16
-#define TILE_SIZES(X, family, row) \
-    X(family, row, 1) X(family, row, 2) X(family, row, 3) X(family, row, 4) X(family, row, 5) X(family, row, 6) X(family, row, 7)
+#define TILE_SIZES(X, family, row)                                                                                     \
+    X(family, row, 1)                                                                                                  \
+    X(family, row, 2) X(family, row, 3) X(family, row, 4) X(family, row, 5) X(family, row, 6) X(family, row, 7)
 #else
 #define TILE_SIZES(X, family, row) X(family, row, 1) X(family, row, 2) X(family, row, 3)
 #endif
 #define TILE_VARIANTS (GEMM_MR / 2 + 1)
 #define TILE_NAME(family, kind, v) family##_##kind##v
-#define TILE_FUNCTION(family, kind, v) \
+#define TILE_FUNCTION(family, kind, v)                                                                                 \
     static void TILE_NAME(family, kind, v)(const tile_walk *w, const float *a, const float *b, const tile_out *out)
 
-#define TILE_DEFINE_WIDE(family, row, v) \
-    TILE_FUNCTION(family, wide, v) { tile_run(2 * v, 2, row, 1, 2 * CPU_LANES, w, a, b, out); }
-#define TILE_DEFINE_NARROW(family, row, v) \
-    TILE_FUNCTION(family, narrow, v) { tile_run(4 * v, 1, row, 1, CPU_LANES, w, a, b, out); }
-#define TILE_DEFINE_PAIRS(family, row, v) \
-    TILE_FUNCTION(family, pairs, v) { tile_run_groups(4 * v, 2, row, w, a, b, out); }
-#define TILE_DEFINE_FOURS(family, row, v) \
-    TILE_FUNCTION(family, fours, v) { tile_run_groups(4 * v, 4, row, w, a, b, out); }
+#define TILE_DEFINE_WIDE(family, row, v)                                                                               \
+    TILE_FUNCTION(family, wide, v)                                                                                     \
+    {                                                                                                                  \
+        tile_run(2 * v, 2, row, 1, 2 * CPU_LANES, w, a, b, out);                                                       \
+    }
+#define TILE_DEFINE_NARROW(family, row, v)                                                                             \
+    TILE_FUNCTION(family, narrow, v)                                                                                   \
+    {                                                                                                                  \
+        tile_run(4 * v, 1, row, 1, CPU_LANES, w, a, b, out);                                                           \
+    }
+#define TILE_DEFINE_PAIRS(family, row, v)                                                                              \
+    TILE_FUNCTION(family, pairs, v)                                                                                    \
+    {                                                                                                                  \
+        tile_run_groups(4 * v, 2, row, w, a, b, out);                                                                  \
+    }
+#define TILE_DEFINE_FOURS(family, row, v)                                                                              \
+    TILE_FUNCTION(family, fours, v)                                                                                    \
+    {                                                                                                                  \
+        tile_run_groups(4 * v, 4, row, w, a, b, out);                                                                  \
+    }
 #define TILE_ENTRY_WIDE(family, row, v) TILE_NAME(family, wide, v),
 #define TILE_ENTRY_NARROW(family, row, v) TILE_NAME(family, narrow, v),
 #define TILE_ENTRY_PAIRS(family, row, v) TILE_NAME(family, pairs, v),
@@ -248,27 +262,30 @@ static inline int64_t tile_rows(int64_t rows, int64_t grain)
 
 /* Kernels [kind][rows / grain] for rows of A that lie `row` floats apart. */
 #if CPU_LANES == 16
-#define TILE_DEFINE(family, row)                                                                                  \
-    TILE_SIZES(TILE_DEFINE_WIDE, family, row)                                                                     \
-    TILE_SIZES(TILE_DEFINE_NARROW, family, row)                                                                   \
-    TILE_SIZES(TILE_DEFINE_PAIRS, family, row)                                                                    \
-    TILE_SIZES(TILE_DEFINE_FOURS, family, row)                                                                    \
-    static tile_kernel *const family[STRIP_KINDS][TILE_VARIANTS] = {                                              \
-        {NULL, TILE_SIZES(TILE_ENTRY_WIDE, family, row)}, {NULL, TILE_SIZES(TILE_ENTRY_NARROW, family, row)},     \
-        {NULL, TILE_SIZES(TILE_ENTRY_PAIRS, family, row)}, {NULL, TILE_SIZES(TILE_ENTRY_FOURS, family, row)}};
+#define TILE_DEFINE(family, row)                                                                                       \
+    TILE_SIZES(TILE_DEFINE_WIDE, family, row)                                                                          \
+    TILE_SIZES(TILE_DEFINE_NARROW, family, row)                                                                        \
+    TILE_SIZES(TILE_DEFINE_PAIRS, family, row)                                                                         \
+    TILE_SIZES(TILE_DEFINE_FOURS, family, row)                                                                         \
+    static tile_kernel *const family[STRIP_KINDS][TILE_VARIANTS] = {                                                   \
+        {NULL, TILE_SIZES(TILE_ENTRY_WIDE, family, row)},                                                              \
+        {NULL, TILE_SIZES(TILE_ENTRY_NARROW, family, row)},                                                            \
+        {NULL, TILE_SIZES(TILE_ENTRY_PAIRS, family, row)},                                                             \
+        {NULL, TILE_SIZES(TILE_ENTRY_FOURS, family, row)}};
 #elif CPU_LANES == 8
-#define TILE_DEFINE(family, row)                                                                                  \
-    TILE_SIZES(TILE_DEFINE_WIDE, family, row)                                                                     \
-    TILE_SIZES(TILE_DEFINE_NARROW, family, row)                                                                   \
-    TILE_SIZES(TILE_DEFINE_PAIRS, family, row)                                                                    \
-    static tile_kernel *const family[STRIP_KINDS][TILE_VARIANTS] = {                                              \
-        {NULL, TILE_SIZES(TILE_ENTRY_WIDE, family, row)}, {NULL, TILE_SIZES(TILE_ENTRY_NARROW, family, row)},     \
+#define TILE_DEFINE(family, row)                                                                                       \
+    TILE_SIZES(TILE_DEFINE_WIDE, family, row)                                                                          \
+    TILE_SIZES(TILE_DEFINE_NARROW, family, row)                                                                        \
+    TILE_SIZES(TILE_DEFINE_PAIRS, family, row)                                                                         \
+    static tile_kernel *const family[STRIP_KINDS][TILE_VARIANTS] = {                                                   \
+        {NULL, TILE_SIZES(TILE_ENTRY_WIDE, family, row)},                                                              \
+        {NULL, TILE_SIZES(TILE_ENTRY_NARROW, family, row)},                                                            \
         {NULL, TILE_SIZES(TILE_ENTRY_PAIRS, family, row)}};
 #else
-#define TILE_DEFINE(family, row)                                                                                  \
-    TILE_SIZES(TILE_DEFINE_WIDE, family, row)                                                                     \
-    TILE_SIZES(TILE_DEFINE_NARROW, family, row)                                                                   \
-    static tile_kernel *const family[STRIP_KINDS][TILE_VARIANTS] = {                                              \
+#define TILE_DEFINE(family, row)                                                                                       \
+    TILE_SIZES(TILE_DEFINE_WIDE, family, row)                                                                          \
+    TILE_SIZES(TILE_DEFINE_NARROW, family, row)                                                                        \
+    static tile_kernel *const family[STRIP_KINDS][TILE_VARIANTS] = {                                                   \
         {NULL, TILE_SIZES(TILE_ENTRY_WIDE, family, row)}, {NULL, TILE_SIZES(TILE_ENTRY_NARROW, family, row)}};
 #endif
 

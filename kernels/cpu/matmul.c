@@ -1,6 +1,7 @@
 /*
  * matmul.c - batched matrix products over gemm.c, and sums of columns.
- * y[b] = op(a[b]) op(b[b]) + bias. Many batches: one thread each, with its own packing buffer; few: threads inside each.
+ * y[b] = op(a[b]) op(b[b]) + bias. Many batches: one thread each, with its own packing buffer; few: threads inside
+ * each.
  */
 #include "kernels/cpu/patches.h"
 #include "kernels/cpu/transpose.h"
@@ -14,7 +15,8 @@ static void fetch_columns(const void *a, int64_t m0, int64_t rows, int64_t k0, i
         const float *src = s->base + k0 * s->stride + m0 + i0;
         float *dst = panel + i0 * ld;
         if (n == CPU_LANES)
-            for (; k + CPU_LANES <= depth; k += CPU_LANES) transpose_square(src + k * s->stride, s->stride, dst + k, ld);
+            for (; k + CPU_LANES <= depth; k += CPU_LANES)
+                transpose_square(src + k * s->stride, s->stride, dst + k, ld);
         for (; k < depth; k++)
             for (int64_t i = 0; i < n; i++) dst[i * ld + k] = src[k * s->stride + i];
     }
@@ -30,9 +32,17 @@ static void batch_job_set(batch_job *j, const matmul_args *a, int64_t b)
     float *data = (float *)(uintptr_t)a->a; /* read only; gemm_rows serves both sides */
     j->a = (gemm_rows){data + b * a->stride_a, a->trans_a ? a->m : a->k};
     j->y = (gemm_rows){(float *)a->y + b * a->stride_y, a->n};
-    j->job = (gemm_job){.m = a->m, .n = a->n, .k = a->k, .fetch = a->trans_a ? fetch_columns : CPU_ISA(gemm_fetch_rows),
-                        .a = &j->a, .b = {.data = (const float *)a->b + b * a->stride_b, .row = a->trans_b ? 1 : a->n,
-                        .column = a->trans_b ? a->k : 1}, .place = CPU_ISA(gemm_place_rows), .c = &j->y, .bias = a->bias,
+    j->job = (gemm_job){.m = a->m,
+                        .n = a->n,
+                        .k = a->k,
+                        .fetch = a->trans_a ? fetch_columns : CPU_ISA(gemm_fetch_rows),
+                        .a = &j->a,
+                        .b = {.data = (const float *)a->b + b * a->stride_b,
+                              .row = a->trans_b ? 1 : a->n,
+                              .column = a->trans_b ? a->k : 1},
+                        .place = CPU_ISA(gemm_place_rows),
+                        .c = &j->y,
+                        .bias = a->bias,
                         .accumulate = a->accumulate};
 }
 

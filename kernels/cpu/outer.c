@@ -1,26 +1,32 @@
 /*
  * outer.c - weight gradients, dw = sum over pixels of g^T patch, and sums of columns (bias gradients).
  *
- * The sum runs over pixels, which are many, into a matrix that may be small. The pixels are cut into slices; one slice adds
- * its pixels in order, chunk by chunk, and the slices are added in order at the end. The cuts depend on the shape alone, so
- * the result is bit-equal for any number of threads. Patches come in one of two ways:
- *   wide maps    a panel of patches is fetched for a block of columns of dw
- *   narrow maps  rows of the map are copied with their borders, and each row of the kernel reads its s*c columns in place
+ * The sum runs over pixels, which are many, into a matrix that may be small. The pixels are cut into slices; one slice
+ * adds its pixels in order, chunk by chunk, and the slices are added in order at the end. The cuts depend on the shape
+ * alone, so the result is bit-equal for any number of threads. Patches come in one of two ways. Wide maps: a panel of
+ * patches is fetched for a block of columns of dw. Narrow maps: rows of the map are copied with their borders, and each
+ * row of the kernel reads its s * c columns in place.
  */
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/patches.h"
 
 #define OUTER_CHUNK 128   /* pixels between two passes over the sums: patches of a strip fit in L1 */
 #define OUTER_COLUMNS 384 /* a multiple of GEMM_NR */
-#define OUTER_LD 400      /* rows of patches an odd number of cache lines apart, so that they spread over the sets of L1 */
-#define OUTER_STEP 16     /* g is repacked: [tile][pixel][OUTER_STEP rows], one cache line for each pixel */
+#define OUTER_LD 400  /* rows of patches an odd number of cache lines apart, so that they spread over the sets of L1 */
+#define OUTER_STEP 16 /* g is repacked: [tile][pixel][OUTER_STEP rows], one cache line for each pixel */
 #define OUTER_BAND_CHANNELS 64
 #define OUTER_BAND_COLS 512
 
-#define OUTER_DEFINE_WIDE(family, row, v) \
-    TILE_FUNCTION(family, wide, v) { tile_run(2 * v, 2, 1, OUTER_STEP, 0, w, a, b, out); }
-#define OUTER_DEFINE_NARROW(family, row, v) \
-    TILE_FUNCTION(family, narrow, v) { tile_run(2 * v, 1, 1, OUTER_STEP, 0, w, a, b, out); }
+#define OUTER_DEFINE_WIDE(family, row, v)                                                                              \
+    TILE_FUNCTION(family, wide, v)                                                                                     \
+    {                                                                                                                  \
+        tile_run(2 * v, 2, 1, OUTER_STEP, 0, w, a, b, out);                                                            \
+    }
+#define OUTER_DEFINE_NARROW(family, row, v)                                                                            \
+    TILE_FUNCTION(family, narrow, v)                                                                                   \
+    {                                                                                                                  \
+        tile_run(2 * v, 1, 1, OUTER_STEP, 0, w, a, b, out);                                                            \
+    }
 TILE_SIZES(OUTER_DEFINE_WIDE, outer, 1)
 TILE_SIZES(OUTER_DEFINE_NARROW, outer, 1)
 static tile_kernel *const outer_wide[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_WIDE, outer, 1)};
@@ -29,9 +35,9 @@ static tile_kernel *const outer_narrow[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_E
 typedef struct outer_job {
     const patches *x;
     const float *g;
-    int64_t rows, ld, columns; /* of g and of dw */
-    int64_t each;              /* rows of a tile */
-    int64_t chunk;             /* pixels of a chunk, at most */
+    int64_t rows, ld, columns;    /* of g and of dw */
+    int64_t each;                 /* rows of a tile */
+    int64_t chunk;                /* pixels of a chunk, at most */
     int64_t g_floats, own_floats; /* a thread's copies: of g, of g and patches */
 } outer_job;
 
@@ -53,16 +59,19 @@ static void pack_g(const outer_job *o, int64_t m0, int64_t depth, float *dst)
 }
 
 /* dw[i][j] (+)= over the pixels of `walk`, j < cols */
-static void outer_tiles(const outer_job *o, const tile_walk *walk, const float *g, const float *panel, int64_t cols, float *dw,
-                        bool add)
+static void outer_tiles(const outer_job *o, const tile_walk *walk, const float *g, const float *panel, int64_t cols,
+                        float *dw, bool add)
 {
     for (int64_t j = 0; j < cols; j += GEMM_NR) {
         tile_kernel *const *kernels = cols - j > CPU_LANES ? outer_wide : outer_narrow;
         const float *a = g;
         for (int64_t i = 0; i < o->rows; i += o->each, a += o->chunk * OUTER_STEP) {
             float *row[GEMM_MR];
-            tile_out out = {.row = row, .col = j, .rows = (int)cpu_min64(o->each, o->rows - i),
-                            .cols = (int)cpu_min64(GEMM_NR, cols - j), .add = add};
+            tile_out out = {.row = row,
+                            .col = j,
+                            .rows = (int)cpu_min64(o->each, o->rows - i),
+                            .cols = (int)cpu_min64(GEMM_NR, cols - j),
+                            .add = add};
             for (int t = 0; t < out.rows; t++) row[t] = dw + (i + t) * o->columns;
             kernels[cpu_ceil_div(out.rows, 2)](walk, a, panel + j, &out);
         }
@@ -127,7 +136,8 @@ static void copy_rows(const patches *x, const band_shape *b, int64_t image, int6
 }
 
 /* Chunks c0 .. c1, each some rows of one image. */
-static void band_slice(const outer_job *o, const band_shape *b, int64_t c0, int64_t c1, float *memory, float *dw, bool add)
+static void band_slice(const outer_job *o, const band_shape *b, int64_t c0, int64_t c1, float *memory, float *dw,
+                       bool add)
 {
     const patches *x = o->x;
     float *g = memory, *band = memory + o->g_floats;
@@ -167,7 +177,8 @@ int CPU_ISA(outer)(sag_kernel_env *env, const patches *x, int64_t pixels, const 
     o.g_floats = cpu_ceil_div(rows, o.each) * o.chunk * OUTER_STEP;
     o.own_floats = cpu_ceil_div(o.g_floats + (narrow ? band.floats : OUTER_CHUNK * OUTER_LD), 16) * 16;
 
-    /* Slices: enough for 32 pieces of work, none below a few chunks, the partial sums not above 16 MiB unless one will do. */
+    /* Slices: enough for 32 pieces of work, none below a few chunks, the partial sums not above 16 MiB unless one will
+     * do. */
     int64_t blocks = narrow ? 1 : cpu_ceil_div(o.columns, OUTER_COLUMNS), n = rows * o.columns;
     int64_t chunks = narrow ? pixels / (x->rows * x->cols) * band.bands : cpu_ceil_div(pixels, o.chunk);
     int64_t slices = cpu_min64(cpu_ceil_div(32, blocks), cpu_ceil_div(chunks, 4));
@@ -185,8 +196,11 @@ int CPU_ISA(outer)(sag_kernel_env *env, const patches *x, int64_t pixels, const 
         float *own = memory + omp_get_thread_num() * o.own_floats;
         int64_t slice = u / blocks, first = slice * per_slice, last = cpu_min64(chunks, first + per_slice);
         float *out = slices > 1 ? sums + slice * n : dw;
-        if (narrow) band_slice(&o, &band, first, last, own, out, add);
-        else panel_slice(&o, first * o.chunk, cpu_min64(pixels, last * o.chunk), u % blocks * OUTER_COLUMNS, own, out, add);
+        if (narrow)
+            band_slice(&o, &band, first, last, own, out, add);
+        else
+            panel_slice(&o, first * o.chunk, cpu_min64(pixels, last * o.chunk), u % blocks * OUTER_COLUMNS, own, out,
+                        add);
     }
     if (slices > 1) add_slices(sums, slices, n, dw, accumulate, threads);
     return SAG_KERNEL_OK;

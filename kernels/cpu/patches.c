@@ -2,7 +2,8 @@
 #include "kernels/cpu/patches.h"
 
 /* One patch that hangs over the border: columns k0 .. k0+depth of it, zeros where there is no pixel. */
-static void fetch_clipped(const patches *p, int64_t image, int64_t i0, int64_t j0, int64_t k0, int64_t depth, float *dst)
+static void fetch_clipped(const patches *p, int64_t image, int64_t i0, int64_t j0, int64_t k0, int64_t depth,
+                          float *dst)
 {
     int64_t run = p->s * p->c; /* one row of the patch lies together in memory */
     int64_t first = j0 < 0 ? cpu_min64(-j0 * p->c, run) : 0;
@@ -28,7 +29,8 @@ static void fetch_clipped(const patches *p, int64_t image, int64_t i0, int64_t j
     }
 }
 
-void CPU_ISA(patches_fetch)(const void *a, int64_t m0, int64_t rows, int64_t k0, int64_t depth, float *panel, int64_t ld)
+void CPU_ISA(patches_fetch)(const void *a, int64_t m0, int64_t rows, int64_t k0, int64_t depth, float *panel,
+                            int64_t ld)
 {
     const patches *p = a;
     int64_t run = p->s * p->c, line = p->w * p->c;

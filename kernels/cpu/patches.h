@@ -8,8 +8,9 @@
 #include "kernels/cpu/gemm.h"
 
 /*
- * Patch m, pixel (i, j) of image g in a grid of rows x cols, covers x[g][i * stride + top ..+ r][j * stride + left ..+ s][..]
- * of a map of h x w pixels with c channels, zeros outside; as a row of numbers it is ordered (r, s, c).
+ * Patch m belongs to pixel (i, j) of image g in a grid of rows x cols. It covers r x s pixels of a map of h x w pixels
+ * with c channels, from x[g][i * stride + top][j * stride + left] on, with zeros outside the map. As a row of numbers it
+ * is ordered (r, s, c).
  */
 typedef struct patches {
     const float *x;
@@ -18,7 +19,8 @@ typedef struct patches {
     int64_t stride, top, left, r, s;
 } patches;
 
-/* Pixel m of the same kind of grid lies at map[g][i * step + top][j * step + left] of a map of h x w with c channels. */
+/* Pixel m of the same kind of grid lies at map[g][i * step + top][j * step + left] of a map of h x w with c channels.
+ */
 typedef struct places {
     float *map;
     int64_t h, w, c;
@@ -30,16 +32,16 @@ gemm_fetch CPU_ISA(patches_fetch); /* a is a patches */
 gemm_place CPU_ISA(places_rows);   /* c is a places */
 
 /*
- * band.c: the same product for narrow maps, whose patches would take longer to fetch than to multiply. Rows of the map are
- * copied once, with their borders of zeros, and the taps of the kernel read them in place.
+ * band.c: the same product for narrow maps, whose patches would take longer to fetch than to multiply. Rows of the map
+ * are copied once, with their borders of zeros, and the taps of the kernel read them in place.
  */
 bool CPU_ISA(band_fits)(const gemm_job *job);
 int64_t CPU_ISA(band_bytes)(const gemm_job *job, int threads);
 void CPU_ISA(band_run)(const gemm_job *job, void *memory, int threads);
 
 /*
- * Weight gradient: dw[i * columns + j] (+)= sum over pixels m of g[m * ld + i] * patch(m)[j], i < rows, j < columns = r*s*c.
- * The pixels are cut into slices by the shape alone and their sums added in order.
+ * Weight gradient: dw[i * columns + j] (+)= sum over pixels m of g[m * ld + i] * patch(m)[j], i < rows, j < columns =
+ * r*s*c. The pixels are cut into slices by the shape alone and their sums added in order.
  */
 int CPU_ISA(outer)(sag_kernel_env *env, const patches *x, int64_t pixels, const float *g, int64_t rows, int64_t ld,
                    float *dw, int accumulate);

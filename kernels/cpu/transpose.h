@@ -1,4 +1,5 @@
-/* transpose.h - a square of CPU_LANES x CPU_LANES floats, transposed in registers: one exchange for each bit of the index. */
+/* transpose.h - a square of CPU_LANES x CPU_LANES floats, transposed in registers: one exchange for each bit of the
+ * index. */
 #ifndef SAG_CPU_TRANSPOSE_H
 #define SAG_CPU_TRANSPOSE_H
 
@@ -15,13 +16,13 @@
 #else
 #define EXCHANGE(f, s) ((cpu_ivec){EXCHANGE_4(f, 0, s)})
 #endif
-#define EXCHANGE_STAGE(v, s)                                                                  \
-    _Pragma("GCC unroll 16") for (int i_ = 0; i_ < CPU_LANES; i_++)                           \
-    {                                                                                         \
-        if (i_ & (s)) continue;                                                               \
-        cpu_vec a_ = v[i_], b_ = v[i_ + (s)];                                                 \
-        v[i_] = __builtin_shuffle(a_, b_, EXCHANGE(EXCHANGE_LOW, s));                         \
-        v[i_ + (s)] = __builtin_shuffle(a_, b_, EXCHANGE(EXCHANGE_HIGH, s));                  \
+#define EXCHANGE_STAGE(v, s)                                                                                           \
+    _Pragma("GCC unroll 16") for (int i_ = 0; i_ < CPU_LANES; i_++)                                                    \
+    {                                                                                                                  \
+        if (i_ & (s)) continue;                                                                                        \
+        cpu_vec a_ = v[i_], b_ = v[i_ + (s)];                                                                          \
+        v[i_] = __builtin_shuffle(a_, b_, EXCHANGE(EXCHANGE_LOW, s));                                                  \
+        v[i_ + (s)] = __builtin_shuffle(a_, b_, EXCHANGE(EXCHANGE_HIGH, s));                                           \
     }
 
 /* dst[j * dst_ld + i] = src[i * src_ld + j] */

@@ -1,12 +1,12 @@
 /*
- * upconv.c - upconv (nearest x2, then 3x3) and convpool (3x3, then 2x2 mean) with 16 multiplies where the plain way has 36.
+ * upconv.c - upconv (nearest x2, then 3x3) and convpool (3x3, then 2x2 mean): 16 multiplies where the plain way has 36.
  *
  * Both are one folded 4x4 kernel F at stride 2, from either side. In one dimension, with the 3 taps w0 w1 w2:
  *   convpool  y[i] = sum_t x[2i - 1 + t] F[t],             F = (w0, w0 + w1, w1 + w2, w2) / 2
  *   upconv    y[2i - 1 + t] += x[i] F[t] (transposed),     F = (w2, w1 + w2, w0 + w1, w0)
- * "gather" below is the strided convolution (convpool fwd, upconv bwd_x), "spread" the transposed one (upconv fwd, convpool
- * bwd_x), done as four phases of 2x2 taps: output 2h + a takes t = 3 - a - 2u from pixel h - 1 + a + u, u = 0, 1.
- * The weight gradient is that of F, folded back. f32 sums.
+ * "gather" below is the strided convolution (convpool fwd, upconv bwd_x). "spread" is the transposed one (upconv fwd,
+ * convpool bwd_x), done as four phases of 2x2 taps: output 2h + a, a = 0 or 1, takes t = 3 - a - 2u from pixel
+ * h - 1 + a + u, u = 0 and 1. The weight gradient is that of F, folded back. f32 sums.
  */
 #include "kernels/cpu/patches.h"
 
@@ -47,7 +47,8 @@ static void holders(int kind, int tap, int *at)
 {
     const int *first = folds[kind].first, *last = folds[kind].last;
     for (int t = 0; t < 16; t++)
-        if (first[t / 4] <= tap / 3 && tap / 3 <= last[t / 4] && first[t % 4] <= tap % 3 && tap % 3 <= last[t % 4]) *at++ = t;
+        if (first[t / 4] <= tap / 3 && tap / 3 <= last[t / 4] && first[t % 4] <= tap % 3 && tap % 3 <= last[t % 4])
+            *at++ = t;
 }
 
 /* df {K,4,4,C} -> dw {K,3,3,C} */
@@ -59,7 +60,8 @@ static void unfold(int kind, const float *df, int64_t k, int64_t c, float *dw, i
         for (int tap = 0; tap < 9; tap++) {
             int at[4];
             holders(kind, tap, at);
-            const float *s = df + o * 16 * c, *p0 = s + at[0] * c, *p1 = s + at[1] * c, *p2 = s + at[2] * c, *p3 = s + at[3] * c;
+            const float *s = df + o * 16 * c, *p0 = s + at[0] * c, *p1 = s + at[1] * c, *p2 = s + at[2] * c,
+                        *p3 = s + at[3] * c;
             float *restrict d = dw + (o * 9 + tap) * c;
             for (int64_t i = 0; i < c; i++) {
                 float v = scale * ((p0[i] + p1[i]) + (p2[i] + p3[i]));
@@ -83,8 +85,8 @@ static void unfold_transposed(int kind, const float *df, int64_t k, int64_t c, f
             float square[SIDE][SIDE];
             int64_t ni = cpu_min64(SIDE, c - i0);
             for (int64_t i = 0; i < ni; i++) {
-                const float *s = df + (i0 + i) * 16 * k + o, *p0 = s + at[0] * k, *p1 = s + at[1] * k, *p2 = s + at[2] * k,
-                            *p3 = s + at[3] * k;
+                const float *s = df + (i0 + i) * 16 * k + o, *p0 = s + at[0] * k, *p1 = s + at[1] * k,
+                            *p2 = s + at[2] * k, *p3 = s + at[3] * k;
                 for (int64_t j = 0; j < no; j++) square[i][j] = scale * ((p0[j] + p1[j]) + (p2[j] + p3[j]));
             }
             for (int64_t j = 0; j < no; j++) {
@@ -95,7 +97,8 @@ static void unfold_transposed(int kind, const float *df, int64_t k, int64_t c, f
     }
 }
 
-/* How F is read by a product whose inner index runs over (taps, `in` channels) and whose columns are the other side's. */
+/* How F is read by a product whose inner index runs over (taps, `in` channels) and whose columns are the other side's.
+ */
 typedef struct side {
     int64_t in, in_step; /* inner channels and their distance in F */
     int64_t out, out_step;
@@ -123,12 +126,28 @@ static int gather(sag_kernel_env *env, const side *f, const float *folded, const
     int64_t *offset = env->scratch(env, (size_t)(16 * f->in) * sizeof *offset);
     if (!offset) return SAG_KERNEL_NO_MEMORY;
     gather_offsets(f, offset);
-    patches x = {.x = large, .h = 2 * h, .w = 2 * w, .c = f->in, .rows = h, .cols = w, .stride = 2, .top = -1, .left = -1,
-                 .r = 4, .s = 4};
+    patches x = {.x = large,
+                 .h = 2 * h,
+                 .w = 2 * w,
+                 .c = f->in,
+                 .rows = h,
+                 .cols = w,
+                 .stride = 2,
+                 .top = -1,
+                 .left = -1,
+                 .r = 4,
+                 .s = 4};
     gemm_rows pixels = {small, f->out};
-    gemm_job job = {.m = n * h * w, .n = f->out, .k = 16 * f->in, .fetch = CPU_ISA(patches_fetch), .a = &x,
-                    .b = {.data = folded, .offset = offset, .column = f->out_step}, .place = CPU_ISA(gemm_place_rows),
-                    .c = &pixels, .bias = bias, .accumulate = accumulate};
+    gemm_job job = {.m = n * h * w,
+                    .n = f->out,
+                    .k = 16 * f->in,
+                    .fetch = CPU_ISA(patches_fetch),
+                    .a = &x,
+                    .b = {.data = folded, .offset = offset, .column = f->out_step},
+                    .place = CPU_ISA(gemm_place_rows),
+                    .c = &pixels,
+                    .bias = bias,
+                    .accumulate = accumulate};
     return CPU_ISA(gemm)(env, &job);
 }
 
@@ -142,13 +161,36 @@ static int spread(sag_kernel_env *env, const side *f, const float *folded, const
     for (int phase = 0; phase < 4; phase++) {
         int top = phase / 2, left = phase % 2;
         spread_offsets(f, top, left, offset);
-        patches x = {.x = small, .h = h, .w = w, .c = f->in, .rows = h, .cols = w, .stride = 1, .top = top - 1,
-                     .left = left - 1, .r = 2, .s = 2};
-        places y = {.map = large, .h = 2 * h, .w = 2 * w, .c = f->out, .rows = h, .cols = w, .step = 2, .top = top,
+        patches x = {.x = small,
+                     .h = h,
+                     .w = w,
+                     .c = f->in,
+                     .rows = h,
+                     .cols = w,
+                     .stride = 1,
+                     .top = top - 1,
+                     .left = left - 1,
+                     .r = 2,
+                     .s = 2};
+        places y = {.map = large,
+                    .h = 2 * h,
+                    .w = 2 * w,
+                    .c = f->out,
+                    .rows = h,
+                    .cols = w,
+                    .step = 2,
+                    .top = top,
                     .left = left};
-        gemm_job job = {.m = n * h * w, .n = f->out, .k = 4 * f->in, .fetch = CPU_ISA(patches_fetch), .a = &x,
-                        .b = {.data = folded, .offset = offset, .column = f->out_step}, .place = CPU_ISA(places_rows),
-                        .c = &y, .bias = bias, .accumulate = accumulate};
+        gemm_job job = {.m = n * h * w,
+                        .n = f->out,
+                        .k = 4 * f->in,
+                        .fetch = CPU_ISA(patches_fetch),
+                        .a = &x,
+                        .b = {.data = folded, .offset = offset, .column = f->out_step},
+                        .place = CPU_ISA(places_rows),
+                        .c = &y,
+                        .bias = bias,
+                        .accumulate = accumulate};
         if (!memory) memory = env->scratch(env, (size_t)CPU_ISA(gemm_bytes)(&job, env->threads));
         if (!memory) return SAG_KERNEL_NO_MEMORY;
         CPU_ISA(gemm_run)(&job, memory, env->threads);
@@ -218,8 +260,17 @@ static int cpu_upconv_bwd_w(sag_kernel_env *env, const conv_args *a)
     if (!a->dw) return bias_gradient(env, a);
     float *df = env->scratch(env, (size_t)(16 * a->k * a->c) * sizeof *df);
     if (!df) return SAG_KERNEL_NO_MEMORY;
-    patches dy = {.x = a->dy, .h = a->p, .w = a->q, .c = a->k, .rows = a->h, .cols = a->w_in, .stride = 2, .top = -1,
-                  .left = -1, .r = 4, .s = 4};
+    patches dy = {.x = a->dy,
+                  .h = a->p,
+                  .w = a->q,
+                  .c = a->k,
+                  .rows = a->h,
+                  .cols = a->w_in,
+                  .stride = 2,
+                  .top = -1,
+                  .left = -1,
+                  .r = 4,
+                  .s = 4};
     int result = CPU_ISA(outer)(env, &dy, a->n * a->h * a->w_in, a->x, a->c, a->c, df, 0);
     if (result != SAG_KERNEL_OK) return result;
     unfold_transposed(FOLD_UP, df, a->k, a->c, a->dw, a->accumulate_dw, env->threads);
@@ -232,8 +283,17 @@ static int cpu_convpool_bwd_w(sag_kernel_env *env, const conv_args *a)
     if (!a->dw) return bias_gradient(env, a);
     float *df = env->scratch(env, (size_t)(16 * a->k * a->c) * sizeof *df);
     if (!df) return SAG_KERNEL_NO_MEMORY;
-    patches x = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .rows = a->p, .cols = a->q, .stride = 2, .top = -1,
-                 .left = -1, .r = 4, .s = 4};
+    patches x = {.x = a->x,
+                 .h = a->h,
+                 .w = a->w_in,
+                 .c = a->c,
+                 .rows = a->p,
+                 .cols = a->q,
+                 .stride = 2,
+                 .top = -1,
+                 .left = -1,
+                 .r = 4,
+                 .s = 4};
     int result = CPU_ISA(outer)(env, &x, a->n * a->p * a->q, a->dy, a->k, a->k, df, 0);
     if (result != SAG_KERNEL_OK) return result;
     unfold(FOLD_POOL, df, a->k, a->c, a->dw, a->accumulate_dw, env->threads);

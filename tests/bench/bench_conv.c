@@ -18,12 +18,14 @@ typedef struct bench_shape {
 } bench_shape;
 
 static const bench_shape shapes[] = {
-    {PLAIN, 16, 64, 64, 64, 3, 1},  {PLAIN, 16, 32, 128, 128, 3, 1}, {PLAIN, 16, 16, 256, 256, 3, 1}, {PLAIN, 8, 8, 512, 512, 3, 1},
-    {PLAIN, 8, 4, 512, 512, 3, 1},  {PLAIN, 16, 64, 32, 32, 3, 1},   {PLAIN, 16, 64, 16, 16, 3, 1},   {PLAIN, 16, 64, 8, 8, 3, 1},
-    {PLAIN, 16, 64, 16, 64, 3, 1},  {PLAIN, 16, 64, 64, 16, 3, 1},   {PLAIN, 16, 64, 3, 64, 3, 1},    {PLAIN, 16, 64, 64, 3, 3, 1},
-    {PLAIN, 16, 64, 1, 16, 3, 1},   {PLAIN, 16, 64, 16, 1, 3, 1},    {PLAIN, 16, 64, 64, 64, 1, 1},   {PLAIN, 16, 64, 16, 32, 1, 1},
-    {PLAIN, 16, 64, 64, 8, 1, 1},   {PLAIN, 16, 64, 64, 128, 4, 2},  {UP, 16, 32, 64, 64, 3, 1},      {UP, 16, 16, 128, 64, 3, 1},
-    {UP, 16, 32, 16, 16, 3, 1},     {UP, 8, 4, 512, 512, 3, 1},      {POOL, 16, 64, 64, 64, 3, 1},    {POOL, 16, 64, 16, 16, 3, 1},
+    {PLAIN, 16, 64, 64, 64, 3, 1}, {PLAIN, 16, 32, 128, 128, 3, 1}, {PLAIN, 16, 16, 256, 256, 3, 1},
+    {PLAIN, 8, 8, 512, 512, 3, 1}, {PLAIN, 8, 4, 512, 512, 3, 1},   {PLAIN, 16, 64, 32, 32, 3, 1},
+    {PLAIN, 16, 64, 16, 16, 3, 1}, {PLAIN, 16, 64, 8, 8, 3, 1},     {PLAIN, 16, 64, 16, 64, 3, 1},
+    {PLAIN, 16, 64, 64, 16, 3, 1}, {PLAIN, 16, 64, 3, 64, 3, 1},    {PLAIN, 16, 64, 64, 3, 3, 1},
+    {PLAIN, 16, 64, 1, 16, 3, 1},  {PLAIN, 16, 64, 16, 1, 3, 1},    {PLAIN, 16, 64, 64, 64, 1, 1},
+    {PLAIN, 16, 64, 16, 32, 1, 1}, {PLAIN, 16, 64, 64, 8, 1, 1},    {PLAIN, 16, 64, 64, 128, 4, 2},
+    {UP, 16, 32, 64, 64, 3, 1},    {UP, 16, 16, 128, 64, 3, 1},     {UP, 16, 32, 16, 16, 3, 1},
+    {UP, 8, 4, 512, 512, 3, 1},    {POOL, 16, 64, 64, 64, 3, 1},    {POOL, 16, 64, 16, 16, 3, 1},
     {POOL, 8, 8, 512, 512, 3, 1},
 };
 
@@ -77,27 +79,54 @@ int main(int argc, char **argv)
     if (cpu->open(&state) != SAG_KERNEL_OK || !(arena = aligned_alloc(64, ARENA))) return 1;
     memset(arena, 0, ARENA);
     const sag_kernel_table *t = cpu->kernels;
-    printf("%s, %d threads; GFLOP/s\n%-34s %8s %8s %8s\n", cpu->detail(), env.threads, "shape", "fwd", "bwd_x", "bwd_w");
+    printf("%s, %d threads; GFLOP/s\n%-34s %8s %8s %8s\n", cpu->detail(), env.threads, "shape", "fwd", "bwd_x",
+           "bwd_w");
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const bench_shape *s = &shapes[i];
         char name[80];
         snprintf(name, sizeof name, "%s %lldx%lldx%lldx%lld -> %lld %lldx%lld/%lld",
-                 s->form == UP ? "up" : s->form == POOL ? "pool" : "conv", (long long)s->n, (long long)s->h, (long long)s->h,
-                 (long long)s->c, (long long)s->k, (long long)s->r, (long long)s->r, (long long)s->stride);
+                 s->form == UP     ? "up"
+                 : s->form == POOL ? "pool"
+                                   : "conv",
+                 (long long)s->n, (long long)s->h, (long long)s->h, (long long)s->c, (long long)s->k, (long long)s->r,
+                 (long long)s->r, (long long)s->stride);
         if (argc > 2 && !strstr(name, argv[2])) continue;
-        conv_args a = {.n = s->n, .h = s->h, .w_in = s->h, .c = s->c, .k = s->k, .r = s->r, .s = s->r, .stride = s->stride,
-                       .pad_h = (s->r - 1) / 2, .pad_w = (s->r - 1) / 2};
+        conv_args a = {.n = s->n,
+                       .h = s->h,
+                       .w_in = s->h,
+                       .c = s->c,
+                       .k = s->k,
+                       .r = s->r,
+                       .s = s->r,
+                       .stride = s->stride,
+                       .pad_h = (s->r - 1) / 2,
+                       .pad_w = (s->r - 1) / 2};
         a.p = s->form == UP ? 2 * s->h : s->form == POOL ? s->h / 2 : (s->h + 2 * a.pad_h - s->r) / s->stride + 1;
         a.q = a.p;
         int64_t nx = a.n * a.h * a.w_in * a.c, ny = a.n * a.p * a.q * a.k, nw = a.k * a.r * a.s * a.c;
-        float *x = numbers(nx), *y = numbers(ny), *w = numbers(nw), *b = numbers(a.k), *dx = numbers(nx), *dy = numbers(ny);
+        float *x = numbers(nx), *y = numbers(ny), *w = numbers(nw), *b = numbers(a.k), *dx = numbers(nx),
+              *dy = numbers(ny);
         float *dw = numbers(nw), *db = numbers(a.k);
         a.x = x, a.y = y, a.w = w, a.b = b, a.dx = dx, a.dy = dy, a.dw = dw, a.db = db;
-        double taps = s->form == PLAIN ? (double)(a.p * a.q * a.r * a.s) : s->form == UP ? 16.0 * (double)(a.h * a.w_in) : 16.0 * (double)(a.p * a.q);
+        double taps = s->form == PLAIN ? (double)(a.p * a.q * a.r * a.s)
+                      : s->form == UP  ? 16.0 * (double)(a.h * a.w_in)
+                                       : 16.0 * (double)(a.p * a.q);
         double flop = 2e-9 * taps * (double)(a.n * a.c * a.k);
-        double fwd = best_seconds(&env, s->form == UP ? t->upconv_fwd : s->form == POOL ? t->convpool_fwd : t->conv2d_fwd, &a);
-        double bwd_x = best_seconds(&env, s->form == UP ? t->upconv_bwd_x : s->form == POOL ? t->convpool_bwd_x : t->conv2d_bwd_x, &a);
-        double bwd_w = best_seconds(&env, s->form == UP ? t->upconv_bwd_w : s->form == POOL ? t->convpool_bwd_w : t->conv2d_bwd_w, &a);
+        double fwd = best_seconds(&env,
+                                  s->form == UP     ? t->upconv_fwd
+                                  : s->form == POOL ? t->convpool_fwd
+                                                    : t->conv2d_fwd,
+                                  &a);
+        double bwd_x = best_seconds(&env,
+                                    s->form == UP     ? t->upconv_bwd_x
+                                    : s->form == POOL ? t->convpool_bwd_x
+                                                      : t->conv2d_bwd_x,
+                                    &a);
+        double bwd_w = best_seconds(&env,
+                                    s->form == UP     ? t->upconv_bwd_w
+                                    : s->form == POOL ? t->convpool_bwd_w
+                                                      : t->conv2d_bwd_w,
+                                    &a);
         printf("%-34s %8.1f %8.1f %8.1f\n", name, flop / fwd, flop / bwd_x, flop / bwd_w);
         fflush(stdout);
         free(x), free(y), free(w), free(b), free(dx), free(dy), free(dw), free(db);

@@ -6,26 +6,59 @@ typedef struct conv_case {
 } conv_case;
 
 static const conv_case cases[] = {
-    {1, 1, 1, 1, 1, 1, 1, 1, 0, 0},      {2, 5, 7, 3, 5, 1, 1, 1, 0, 0},     {2, 6, 5, 16, 17, 1, 1, 2, 0, 0},
-    {2, 7, 5, 3, 16, 3, 3, 1, 1, 1},     {1, 9, 8, 17, 33, 3, 3, 1, 1, 1},   {3, 8, 8, 33, 3, 3, 3, 1, 1, 1},
-    {2, 9, 9, 16, 16, 3, 3, 2, 1, 1},    {2, 8, 6, 5, 17, 4, 4, 2, 1, 1},    {1, 11, 9, 5, 3, 5, 5, 1, 2, 2},
-    {1, 13, 14, 3, 5, 7, 7, 2, 3, 3},    {1, 6, 19, 17, 5, 1, 7, 1, 0, 3},   {1, 19, 6, 5, 17, 7, 1, 1, 3, 0},
-    {1, 7, 7, 33, 1, 3, 3, 1, 0, 0},     {2, 5, 5, 1, 33, 3, 3, 1, 2, 2},    {1, 3, 3, 16, 5, 3, 3, 1, 0, 0},
-    {1, 10, 11, 3, 4, 2, 3, 3, 1, 0},    {1, 7, 9, 4, 6, 1, 1, 3, 0, 0},     {1, 4, 4, 2, 3, 5, 5, 1, 3, 3},
-    {5, 20, 21, 33, 48, 3, 3, 1, 1, 1},  {4, 17, 16, 130, 17, 3, 3, 1, 1, 1}, {9, 16, 16, 8, 65, 3, 3, 1, 1, 1},
-    {1, 6, 6, 40, 600, 3, 3, 2, 1, 1},   {2, 12, 12, 40, 2, 3, 3, 1, 1, 1},  {2, 12, 12, 40, 4, 3, 3, 2, 1, 1},
-    {40, 8, 8, 16, 24, 3, 3, 1, 1, 1},   {1, 40, 40, 3, 12, 3, 3, 4, 0, 0},
+    {1, 1, 1, 1, 1, 1, 1, 1, 0, 0},
+    {2, 5, 7, 3, 5, 1, 1, 1, 0, 0},
+    {2, 6, 5, 16, 17, 1, 1, 2, 0, 0},
+    {2, 7, 5, 3, 16, 3, 3, 1, 1, 1},
+    {1, 9, 8, 17, 33, 3, 3, 1, 1, 1},
+    {3, 8, 8, 33, 3, 3, 3, 1, 1, 1},
+    {2, 9, 9, 16, 16, 3, 3, 2, 1, 1},
+    {2, 8, 6, 5, 17, 4, 4, 2, 1, 1},
+    {1, 11, 9, 5, 3, 5, 5, 1, 2, 2},
+    {1, 13, 14, 3, 5, 7, 7, 2, 3, 3},
+    {1, 6, 19, 17, 5, 1, 7, 1, 0, 3},
+    {1, 19, 6, 5, 17, 7, 1, 1, 3, 0},
+    {1, 7, 7, 33, 1, 3, 3, 1, 0, 0},
+    {2, 5, 5, 1, 33, 3, 3, 1, 2, 2},
+    {1, 3, 3, 16, 5, 3, 3, 1, 0, 0},
+    {1, 10, 11, 3, 4, 2, 3, 3, 1, 0},
+    {1, 7, 9, 4, 6, 1, 1, 3, 0, 0},
+    {1, 4, 4, 2, 3, 5, 5, 1, 3, 3},
+    {5, 20, 21, 33, 48, 3, 3, 1, 1, 1},
+    {4, 17, 16, 130, 17, 3, 3, 1, 1, 1},
+    {9, 16, 16, 8, 65, 3, 3, 1, 1, 1},
+    {1, 6, 6, 40, 600, 3, 3, 2, 1, 1},
+    {2, 12, 12, 40, 2, 3, 3, 1, 1, 1},
+    {2, 12, 12, 40, 4, 3, 3, 2, 1, 1},
+    {40, 8, 8, 16, 24, 3, 3, 1, 1, 1},
+    {1, 40, 40, 3, 12, 3, 3, 4, 0, 0},
     /* narrow maps, read in place: strides, borders wider than the kernel, rows of many lengths, too wide a row */
-    {2, 20, 21, 16, 24, 3, 3, 2, 1, 1},  {1, 18, 36, 64, 20, 3, 3, 1, 1, 1}, {1, 4, 600, 8, 8, 3, 3, 1, 1, 1},
-    {3, 16, 30, 12, 3, 5, 5, 1, 2, 2},   {1, 33, 17, 8, 40, 4, 4, 2, 1, 1},  {1, 9, 9, 8, 9, 3, 3, 1, 5, 5},
-    {2, 9, 10, 20, 7, 1, 3, 1, 0, 1},    {1, 12, 13, 64, 70, 3, 3, 1, 0, 0}, {2, 11, 65, 8, 1, 3, 3, 1, 1, 1},
-    {1, 300, 8, 16, 16, 3, 1, 2, 1, 0},  {1, 30, 31, 8, 16, 9, 9, 1, 4, 4},  {6, 16, 16, 1, 16, 3, 3, 1, 1, 1},
-    {3, 24, 24, 3, 20, 7, 7, 2, 3, 3},   {2, 10, 9, 16, 3, 3, 3, 2, 3, 0},   {1, 1, 40, 8, 8, 1, 5, 1, 0, 2},
+    {2, 20, 21, 16, 24, 3, 3, 2, 1, 1},
+    {1, 18, 36, 64, 20, 3, 3, 1, 1, 1},
+    {1, 4, 600, 8, 8, 3, 3, 1, 1, 1},
+    {3, 16, 30, 12, 3, 5, 5, 1, 2, 2},
+    {1, 33, 17, 8, 40, 4, 4, 2, 1, 1},
+    {1, 9, 9, 8, 9, 3, 3, 1, 5, 5},
+    {2, 9, 10, 20, 7, 1, 3, 1, 0, 1},
+    {1, 12, 13, 64, 70, 3, 3, 1, 0, 0},
+    {2, 11, 65, 8, 1, 3, 3, 1, 1, 1},
+    {1, 300, 8, 16, 16, 3, 1, 2, 1, 0},
+    {1, 30, 31, 8, 16, 9, 9, 1, 4, 4},
+    {6, 16, 16, 1, 16, 3, 3, 1, 1, 1},
+    {3, 24, 24, 3, 20, 7, 7, 2, 3, 3},
+    {2, 10, 9, 16, 3, 3, 3, 2, 3, 0},
+    {1, 1, 40, 8, 8, 1, 5, 1, 0, 2},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
-static int64_t out_h(const conv_case *t) { return (t->h + 2 * t->pad_h - t->r) / t->stride + 1; }
-static int64_t out_w(const conv_case *t) { return (t->w + 2 * t->pad_w - t->s) / t->stride + 1; }
+static int64_t out_h(const conv_case *t)
+{
+    return (t->h + 2 * t->pad_h - t->r) / t->stride + 1;
+}
+static int64_t out_w(const conv_case *t)
+{
+    return (t->w + 2 * t->pad_w - t->s) / t->stride + 1;
+}
 
 /* Calls visit for each product y[yi] += x[xi] * w[wi]. */
 #define FOR_EACH_PRODUCT(t, xi, wi, yi, body)                                                                          \
@@ -182,19 +215,57 @@ static void only_wanted_gradients(void **state)
     }
 }
 
+/* Each allocation in turn fails; what comes back is a memory error, and nothing stays behind. */
+static void failed_allocations_leave_nothing(void **state)
+{
+    (void)state;
+    sag_context *ctx = testing_context();
+    const conv_case t = {2, 12, 12, 16, 24, 3, 3, 1, 1, 1};
+    double attr[] = {1, 1, 1};
+    sag_memory_stats before, after;
+    sag_context_memory(ctx, &before);
+    int64_t n = 1, failures = 0;
+    for (bool done = false; !done; n++) {
+        sag_tensor *in[3], *out[3] = {0};
+        case_tensors(&t, 9, in);
+        for (int j = 0; j < 3; j++) assert_ok(sag_tensor_require_grad(in[j]));
+        sag_tensor *dy = make_tensor(sag_shape4(2, 12, 12, 24), 3);
+        sag_context_trim(ctx);
+        sag_debug_fail_allocation(n);
+        sag_status s = sag_op_apply(ctx, SAG_OP_conv2d, in, attr, out);
+        if (s == SAG_OK) s = sag_tape_backward_from(out[0], dy);
+        sag_debug_fail_allocation(0);
+        sag_tape_clear(ctx);
+        done = s == SAG_OK;
+        if (!done) {
+            assert_int_equal(s, SAG_ERR_MEMORY);
+            failures++;
+        }
+        sag_tensor_release(out[0]);
+        sag_tensor_release(dy);
+        release_all(in, 3);
+        sag_context_memory(ctx, &after);
+        assert_int_equal(before.live_tensors, after.live_tensors);
+        assert_int_equal(before.live_storages, after.live_storages);
+    }
+    assert_true(failures >= 5);
+}
+
 static void bad_shapes_are_named(void **state)
 {
     (void)state;
     sag_context *ctx = testing_context();
     sag_tensor *x = make_tensor(sag_shape4(1, 4, 4, 3), 1), *w = make_tensor(sag_shape4(5, 3, 3, 3), 2);
-    sag_tensor *w2 = make_tensor(sag_shape4(5, 3, 3, 2), 2), *b = make_tensor(sag_shape1(4), 3), *flat = make_tensor(sag_shape2(4, 4), 1);
+    sag_tensor *w2 = make_tensor(sag_shape4(5, 3, 3, 2), 2), *b = make_tensor(sag_shape1(4), 3),
+               *flat = make_tensor(sag_shape2(4, 4), 1);
     sag_tensor *big = make_tensor(sag_shape4(1, 7, 7, 3), 1), *out[3];
     const int32_t ints[3] = {0};
     sag_tensor *ib = make_i32(3, ints), *ix = NULL;
     assert_ok(sag_tensor_zeros(ctx, SAG_I32, sag_shape4(1, 4, 4, 3), &ix));
     double one[] = {1, 1, 1}, none[] = {1, 0, 0};
 #define TRY(X, W, B, A) sag_op_apply(ctx, SAG_OP_conv2d, (sag_tensor *[]){X, W, B}, A, out)
-    assert_fails(TRY(x, w2, NULL, one), SAG_ERR_SHAPE, "conv2d(x {1, 4, 4, 3}, w {5, 3, 3, 2}): x has 3 channels but w takes 2");
+    assert_fails(TRY(x, w2, NULL, one), SAG_ERR_SHAPE,
+                 "conv2d(x {1, 4, 4, 3}, w {5, 3, 3, 2}): x has 3 channels but w takes 2");
     assert_fails(TRY(flat, w, NULL, one), SAG_ERR_SHAPE, "rank 4");
     assert_fails(TRY(x, flat, NULL, one), SAG_ERR_SHAPE, "rank 4");
     assert_fails(TRY(x, w, b, one), SAG_ERR_SHAPE, "b must be {5}");
@@ -218,7 +289,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches_plain_loops),   cmocka_unit_test(gradients_are_differences),
         cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(reads_only_its_own),
-        cmocka_unit_test(only_wanted_gradients), cmocka_unit_test(bad_shapes_are_named),
+        cmocka_unit_test(only_wanted_gradients), cmocka_unit_test(failed_allocations_leave_nothing),
+        cmocka_unit_test(bad_shapes_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, testing_teardown);
 }

@@ -6,8 +6,9 @@ typedef struct matmul_case {
 } matmul_case;
 
 static const matmul_case cases[] = {
-    {0, 1, 1, 1},   {0, 3, 5, 7},    {0, 17, 33, 16}, {0, 64, 1, 300}, {0, 50, 3, 40}, {0, 1, 64, 128}, {0, 190, 300, 270},
-    {1, 5, 6, 7},   {3, 17, 16, 33}, {7, 2, 4, 100},  {2, 100, 40, 65}, {4, 30, 17, 1}, {0, 16, 48, 520},
+    {0, 1, 1, 1},     {0, 3, 5, 7},       {0, 17, 33, 16},  {0, 64, 1, 300}, {0, 50, 3, 40},
+    {0, 1, 64, 128},  {0, 190, 300, 270}, {1, 5, 6, 7},     {3, 17, 16, 33}, {7, 2, 4, 100},
+    {2, 100, 40, 65}, {4, 30, 17, 1},     {0, 16, 48, 520},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -36,7 +37,8 @@ static void matches_plain_loops(void **state)
             for (int j = 0; j < 2; j++) assert_ok(sag_tensor_require_grad(in[j]));
             sag_tensor *y = apply(SAG_OP_matmul, in, attr), *dy = make_tensor(sag_tensor_shape(y), 3);
             assert_ok(sag_tape_backward_from(y, dy));
-            int64_t batches = t->batch ? t->batch : 1, na = batches * t->m * t->k, nb = batches * t->k * t->n, ny = batches * t->m * t->n;
+            int64_t batches = t->batch ? t->batch : 1, na = batches * t->m * t->k, nb = batches * t->k * t->n,
+                    ny = batches * t->m * t->n;
             double *ry = calloc((size_t)ny, 8), *ra = calloc((size_t)na, 8), *rb = calloc((size_t)nb, 8);
             const float *a = f32(in[0]), *b = f32(in[1]), *g = f32(dy);
             for (int64_t s = 0; s < batches; s++)
@@ -95,20 +97,23 @@ static void threads_do_not_matter(void **state)
 static void linear_matches_plain_loops(void **state)
 {
     (void)state;
-    const sag_shape shapes[] = {sag_shape1(7), sag_shape2(5, 33), sag_shape3(3, 4, 17), sag_shape4(2, 3, 4, 5), sag_shape2(3000, 40)};
+    const sag_shape shapes[] = {sag_shape1(7), sag_shape2(5, 33), sag_shape3(3, 4, 17), sag_shape4(2, 3, 4, 5),
+                                sag_shape2(3000, 40)};
     const int64_t outs[] = {5, 1, 3, 17, 33};
     for (int i = 0; i < 5; i++)
         for (int o = 0; o < 5; o++) {
             int64_t in_size = shapes[i].dim[shapes[i].rank - 1], out = outs[o], rows = 1;
             for (int d = 0; d + 1 < shapes[i].rank; d++) rows *= shapes[i].dim[d];
-            sag_tensor *in[3] = {make_tensor(shapes[i], 1), make_tensor(sag_shape2(out, in_size), 2), o % 2 ? NULL : make_tensor(sag_shape1(out), 3)};
+            sag_tensor *in[3] = {make_tensor(shapes[i], 1), make_tensor(sag_shape2(out, in_size), 2),
+                                 o % 2 ? NULL : make_tensor(sag_shape1(out), 3)};
             for (int j = 0; j < 3; j++)
                 if (in[j]) assert_ok(sag_tensor_require_grad(in[j]));
             sag_tensor *y = apply(SAG_OP_linear, in, NULL), *dy = make_tensor(sag_tensor_shape(y), 4);
             assert_int_equal(sag_tensor_numel(y), rows * out);
             assert_int_equal(sag_tensor_shape(y).rank, shapes[i].rank);
             assert_ok(sag_tape_backward_from(y, dy));
-            double *ry = calloc((size_t)(rows * out), 8), *rx = calloc((size_t)(rows * in_size), 8), *rw = calloc((size_t)(out * in_size), 8), *rb = calloc((size_t)out, 8);
+            double *ry = calloc((size_t)(rows * out), 8), *rx = calloc((size_t)(rows * in_size), 8),
+                   *rw = calloc((size_t)(out * in_size), 8), *rb = calloc((size_t)out, 8);
             for (int64_t m = 0; m < rows; m++)
                 for (int64_t n = 0; n < out; n++) {
                     double g = (double)f32(dy)[m * out + n];
@@ -138,11 +143,13 @@ static void bad_shapes_are_named(void **state)
 {
     (void)state;
     sag_context *ctx = testing_context();
-    sag_tensor *a = make_tensor(sag_shape2(2, 3), 1), *b = make_tensor(sag_shape2(4, 5), 2), *c = make_tensor(sag_shape3(2, 3, 4), 3);
+    sag_tensor *a = make_tensor(sag_shape2(2, 3), 1), *b = make_tensor(sag_shape2(4, 5), 2),
+               *c = make_tensor(sag_shape3(2, 3, 4), 3);
     sag_tensor *d = make_tensor(sag_shape3(3, 4, 5), 4), *v = make_tensor(sag_shape1(3), 5), *out[3];
 #define MATMUL(A, B) sag_op_apply(ctx, SAG_OP_matmul, (sag_tensor *[]){A, B}, NULL, out)
     assert_fails(MATMUL(a, b), SAG_ERR_SHAPE, "inner dimensions differ: a has 3, b has 4");
-    assert_fails(sag_op_apply(ctx, SAG_OP_matmul, (sag_tensor *[]){a, b}, (double[]){1, 1}, out), SAG_ERR_SHAPE, "a transposed has 2, b transposed has 5");
+    assert_fails(sag_op_apply(ctx, SAG_OP_matmul, (sag_tensor *[]){a, b}, (double[]){1, 1}, out), SAG_ERR_SHAPE,
+                 "a transposed has 2, b transposed has 5");
     assert_fails(MATMUL(a, c), SAG_ERR_SHAPE, "rank");
     assert_fails(MATMUL(c, d), SAG_ERR_SHAPE, "batches differ: 2 and 3");
     assert_fails(MATMUL(v, v), SAG_ERR_SHAPE, "rank");

@@ -1,4 +1,5 @@
-/* upconv against upsample-then-convolve and convpool against convolve-then-mean, plain loops in double; gradients; threads. */
+/* upconv against upsample-then-convolve and convpool against convolve-then-mean, plain loops in double; gradients;
+ * threads. */
 #include "testing.h"
 
 typedef struct fused_case {
@@ -6,13 +7,14 @@ typedef struct fused_case {
 } fused_case;
 
 static const fused_case cases[] = {
-    {1, 1, 1, 1, 1}, {2, 3, 5, 3, 5}, {1, 4, 4, 17, 33}, {2, 5, 2, 33, 3}, {3, 4, 4, 16, 16}, {1, 7, 6, 5, 17},
-    {20, 8, 8, 8, 40}, {2, 6, 7, 1, 16}, {3, 9, 9, 130, 4},
+    {1, 1, 1, 1, 1},  {2, 3, 5, 3, 5},   {1, 4, 4, 17, 33}, {2, 5, 2, 33, 3},  {3, 4, 4, 16, 16},
+    {1, 7, 6, 5, 17}, {20, 8, 8, 8, 40}, {2, 6, 7, 1, 16},  {3, 9, 9, 130, 4},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
 /* y {n,h,w,k} = 3x3 convolution with padding 1 of x {n,h,w,c}, in double */
-static void plain_conv(const double *x, const float *w, const float *b, int64_t n, int64_t h, int64_t v, int64_t c, int64_t k, double *y)
+static void plain_conv(const double *x, const float *w, const float *b, int64_t n, int64_t h, int64_t v, int64_t c,
+                       int64_t k, double *y)
 {
     for (int64_t m = 0; m < n * h * v; m++)
         for (int64_t o = 0; o < k; o++) {
@@ -22,7 +24,8 @@ static void plain_conv(const double *x, const float *w, const float *b, int64_t 
                 for (int64_t s = 0; s < 3; s++) {
                     int64_t a = i + r - 1, e = j + s - 1;
                     if (a < 0 || a >= h || e < 0 || e >= v) continue;
-                    for (int64_t q = 0; q < c; q++) sum += x[((g * h + a) * v + e) * c + q] * (double)w[((o * 3 + r) * 3 + s) * c + q];
+                    for (int64_t q = 0; q < c; q++)
+                        sum += x[((g * h + a) * v + e) * c + q] * (double)w[((o * 3 + r) * 3 + s) * c + q];
                 }
             y[m * k + o] = sum;
         }
@@ -58,7 +61,8 @@ static void upconv_is_upsample_then_conv(void **state)
         double *big = doubles(t->n * h * w * t->c), *want = doubles(ny);
         for (int64_t m = 0; m < t->n * h * w; m++)
             for (int64_t c = 0; c < t->c; c++)
-                big[m * t->c + c] = (double)f32(in[0])[((m / (h * w) * t->h + m / w % h / 2) * t->w + m % w / 2) * t->c + c];
+                big[m * t->c + c] =
+                    (double)f32(in[0])[((m / (h * w) * t->h + m / w % h / 2) * t->w + m % w / 2) * t->c + c];
         plain_conv(big, f32(in[1]), f32(in[2]), t->n, h, w, t->c, t->k, want);
         assert_close(f32(y), want, ny, 1e-6);
         free(big), free(want);
@@ -126,7 +130,8 @@ static void backward_is_the_adjoint(void **state)
             }
             for (int j = 0; j < 2; j++) {
                 double back = 0;
-                for (int64_t m = 0; m < sag_tensor_numel(in[j]); m++) back += (double)f32(in[j])[m] * (double)f32(sag_tensor_grad(in[j]))[m];
+                for (int64_t m = 0; m < sag_tensor_numel(in[j]); m++)
+                    back += (double)f32(in[j])[m] * (double)f32(sag_tensor_grad(in[j]))[m];
                 if (!(fabs(back - forward) <= 1e-5 * sqrt(scale))) fail_msg("case %d: %g against %g", i, back, forward);
             }
             sag_tensor_release(y);
@@ -154,12 +159,15 @@ static void bad_shapes_are_named(void **state)
     (void)state;
     sag_context *ctx = testing_context();
     sag_tensor *x = make_tensor(sag_shape4(1, 4, 5, 3), 1), *w = make_tensor(sag_shape4(5, 3, 3, 3), 2), *out[3];
-    sag_tensor *w4 = make_tensor(sag_shape4(5, 4, 4, 3), 2), *w2 = make_tensor(sag_shape4(5, 3, 3, 2), 2), *b = make_tensor(sag_shape1(3), 2);
-    assert_fails(sag_op_apply(ctx, SAG_OP_convpool, (sag_tensor *[]){x, w, NULL}, NULL, out), SAG_ERR_SHAPE, "must be even, got 4 x 5");
+    sag_tensor *w4 = make_tensor(sag_shape4(5, 4, 4, 3), 2), *w2 = make_tensor(sag_shape4(5, 3, 3, 2), 2),
+               *b = make_tensor(sag_shape1(3), 2);
+    assert_fails(sag_op_apply(ctx, SAG_OP_convpool, (sag_tensor *[]){x, w, NULL}, NULL, out), SAG_ERR_SHAPE,
+                 "must be even, got 4 x 5");
     assert_fails(sag_op_apply(ctx, SAG_OP_convpool, (sag_tensor *[]){x, w4, NULL}, NULL, out), SAG_ERR_SHAPE, "3x3");
     assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[]){x, w4, NULL}, NULL, out), SAG_ERR_SHAPE, "3x3");
     assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[]){x, w2, NULL}, NULL, out), SAG_ERR_SHAPE, "channels");
-    assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[]){x, w, b}, NULL, out), SAG_ERR_SHAPE, "b must be {5}");
+    assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[]){x, w, b}, NULL, out), SAG_ERR_SHAPE,
+                 "b must be {5}");
     sag_tensor *all[] = {x, w, w4, w2, b};
     for (int i = 0; i < 5; i++) sag_tensor_release(all[i]);
 }
