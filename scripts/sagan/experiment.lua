@@ -302,7 +302,7 @@ local function resolve(e, overrides, machine)
     for i, run in ipairs(runs) do
         local c = config.defaults()
         apply(c, recipes.get(run.recipe).values)
-        apply(c, profiles.list[profile].values(sizes))
+        apply(c, profiles.list[profile].values(sizes, c))
         for _, a in ipairs(run.values) do config.set(c, a.key, a.value) end
         c.profile, c.profile_reason = profile, reason
         if #run.suffix > 0 then c.name = c.name .. "-" .. table.concat(run.suffix, "-") end

@@ -8,22 +8,31 @@ local function largest(sizes)
     return most
 end
 
+local function times(factor, rate) return tonumber(("%.6g"):format(factor * rate)) end
+
 ---@class sagan.Profile
 ---@field doc string
----@field values fun(sizes: integer[]): table  fields, given all sizes of attention that the experiment uses
+---@field values fun(sizes: integer[], recipe: sagan.Config): table  fields, given all sizes of attention that the experiment
+---                                                                 uses and what its recipe says
 
 ---@type table<string, sagan.Profile>
 profiles.list = {
     quick = {
         doc = "minutes on two CPU cores",
-        values = function(sizes)
+        values = function(sizes, recipe)
             -- the discriminator of a 64-pixel net starts at 32
             return {
                 model = { resolution = largest(sizes) <= 32 and 64 or 128, width = 8 },
-                train = { batch = 16, steps = 4000, ema_start = 200 },
+                -- A few thousand steps in place of a million: the recipe's rates times three, their ratio kept (a weight
+                -- can move by its rate in a step, and class tables start equal), and an average over hundreds of steps.
+                optimizer = { lr_g = times(3, recipe.optimizer.lr_g), lr_d = times(3, recipe.optimizer.lr_d) },
+                train = {
+                    batch = 16, steps = 3000, ema_start = 200,
+                    ema_decay = recipe.train.ema_decay > 0 and 0.995 or 0,
+                },
                 log = { every = 10 },
-                sample = { every = 200 },
-                checkpoint = { every = 500 },
+                sample = { every = 250 },
+                checkpoint = { every = 250 },
             }
         end,
     },
