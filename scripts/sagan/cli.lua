@@ -28,7 +28,6 @@ examples
   sagan-lua experiments/feat32.lua
   sagan-lua experiments/feat32.lua optimizer.lr_d=2e-4 seed=3 profile=small
   sagan-lua -e 'print(sagan.ones(2, 3) * 2)'
-  sagan-lua report runs/
 ]]
 
 local function complain(message)
