@@ -52,10 +52,14 @@ function checkpoint.info(path)
     end
     local config, message = config_module.parse(metadata.config or "", path .. " (config)")
     if not config then return nil, message end
+    local step, names = math.tointeger(tonumber(metadata.step)), json.decode(metadata.class_names or "[]")
+    if not step or step < 0 or type(names) ~= "table" then
+        return nil, ("%s: damaged: its step or its class names make no sense"):format(path)
+    end
     return {
-        step = tonumber(metadata.step) or 0,
+        step = step,
         config = config,
-        class_names = json.decode(metadata.class_names or "[]") or {},
+        class_names = names,
         data_hash = metadata.data_hash,
     }
 end
@@ -81,15 +85,19 @@ function checkpoint.generator(path, options)
     if not info then return nil, message end
     local tensors, why = core.safetensors.load(path)
     if not tensors then return nil, why end
-    local G = require "sagan.models.generator" (info.config.model)
-    G:build { seed = 0, grad = false }
-    local prefix = not (options and options.raw) and tensors["ema.conv.weight"] and "ema." or "G."
-    local state = {}
+    local states = { ["ema."] = {}, ["G."] = {} }
     for name, tensor in pairs(tensors) do
-        if name:sub(1, #prefix) == prefix then state[name:sub(#prefix + 1)] = tensor end
+        local prefix, rest = name:match("^(%a+%.)(.+)$")
+        if states[prefix] then states[prefix][rest] = tensor end
     end
-    local ok, broken = pcall(G.load_state_dict, G, state)
-    if not ok then return nil, path .. ": " .. tostring(broken) end
+    local prefix = not (options and options.raw) and next(states["ema."]) and "ema." or "G."
+    local ok, G = pcall(function()
+        local net = require "sagan.models.generator" (info.config.model)
+        net:build { seed = 0, grad = false }
+        net:load_state_dict(states[prefix])
+        return net
+    end)
+    if not ok then return nil, ("%s: %s"):format(path, tostring(G)) end
     G:eval()
     info.weights = prefix == "ema." and "EMA" or "raw"
     return G, info

@@ -97,9 +97,22 @@ end
 
 ---------------------------------------------------------------------------------------------------- scripts
 
+--- `return sagan.experiment{...}` would be a tail call, which takes away the frame that errors point to; a variable that is
+--- to be closed forbids tail calls.
+local KEEP_FRAME = "local _ <close> = nil "
+
 local function load_script(path)
-    if path == "-" then return load(io.read("a"):gsub("^#[^\n]*", ""), "=stdin") end
-    return loadfile(path)
+    local file, message = io.stdin, nil
+    if path ~= "-" then
+        file, message = io.open(path, "rb")
+        if not file then return nil, message end
+    end
+    local text = file:read("a")
+    if path ~= "-" then file:close() end
+    if not text then return nil, path .. ": cannot be read" end
+    if text:sub(1, 1) == "\27" then return nil, path .. ": compiled Lua is not run; give the source" end
+    text = text:gsub("^\xef\xbb\xbf", ""):gsub("^#[^\n]*", "")
+    return load(KEEP_FRAME .. text, path == "-" and "=stdin" or "@" .. path, "t")
 end
 
 --- Sets the global `arg` as lua does: the script at 0, what follows from 1, what came before at negative places.

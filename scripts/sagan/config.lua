@@ -37,7 +37,7 @@ function config.field(key, level)
     local names = fields.names()
     for group in pairs(fields.groups) do names[#names + 1] = group end
     local near = nearest(tostring(key), names)
-    error(("there is no field '%s'%s"):format(tostring(key), near and ("; did you mean '%s'?"):format(near) or ""),
+    error(("there is no field '%s'%s"):format(tostring(key), near and ("; did you mean '%s'?"):format(near) or "; --fields after an experiment lists them"),
         level and level > 0 and level + 1 or 0)
 end
 

@@ -66,6 +66,7 @@ local function check_all(t)
         check_value(pair.key, pair.value)
         if pair.key == "recipe" then check_recipes(pair.value) end
     end
+    if t.arms ~= nil and type(t.arms) ~= "table" then error("arms must be a list of tables", 0) end
     local names = {}
     for i, arm in ipairs(t.arms or {}) do
         if type(arm) ~= "table" or type(arm.name) ~= "string" then

@@ -35,7 +35,10 @@ function Logger:row(step, row)
     if not self.events then return true end
     local now = system.time()
     for name, value in pairs(row) do
-        if type(value) == "number" and name ~= "step" then self.events:scalar(name, value, step, now) end
+        if type(value) == "number" and name ~= "step" then
+            ok, message = self.events:scalar(name, value, step, now)
+            if not ok then return nil, message end
+        end
     end
     return self.events:flush()
 end
@@ -44,6 +47,7 @@ end
 ---@param tag string
 ---@param picture sagan.Tensor u8 {H,W,C}
 ---@param step integer
+---@return boolean? ok, string? message
 function Logger:picture(tag, picture, step)
     if not self.events then return true end
     local shape = picture.shape

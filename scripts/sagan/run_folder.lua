@@ -67,11 +67,13 @@ function run_folder.create(config, options)
     local self = setmetatable({ path = path }, RunFolder)
     local ok, message = system.mkdir(path)
     if not ok then return nil, message end
-    local lock, why = system.lock(path .. "/lock")
+    local lock, why, code = system.lock(path .. "/lock")
     if not lock then
-        return nil, ("%s: another process is training in this folder (%s); wait for it or choose another name"):format(path, why)
+        if code ~= "state" then return nil, why end
+        return nil, path .. ": another process is training in this folder; wait until it ends, or choose another name=..."
     end
     self.lock = lock
+    self:remove_leftovers()
     if options.fresh then
         ok, message = self:clear()
         if not ok then return nil, message end
@@ -93,6 +95,15 @@ function run_folder.create(config, options)
     ok, message = system.write_atomic(path .. "/config.lua", config_module.serialize(config))
     if not ok then return nil, message end
     return self
+end
+
+--- Removes what writers left unfinished when they were killed. Only for the holder of the lock: nobody else writes here.
+function RunFolder:remove_leftovers()
+    for _, sub in ipairs { "", "/samples", "/attention", "/checkpoints" } do
+        for _, name in ipairs(system.list(self.path .. sub) or {}) do
+            if name:match("^%..+%.tmp%-%d+%-%d+$") then system.remove(self.path .. sub .. "/" .. name) end
+        end
+    end
 end
 
 --- Removes what a run wrote, and nothing else.
@@ -135,7 +146,7 @@ function RunFolder:trim_log(step)
     for line in text:gmatch("[^\n]*\n?") do
         if line ~= "" then
             local row = line:sub(-1) == "\n" and json.decode(line)
-            if row and (row.step or 0) <= step then
+            if type(row) == "table" and (math.tointeger(row.step) or step + 1) <= step then
                 kept[#kept + 1] = line
             else
                 dropped = true

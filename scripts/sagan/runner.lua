@@ -4,6 +4,7 @@ local core = require "sagan.core"
 local system = core.system
 local experiment = require "sagan.experiment"
 local config_module = require "sagan.config"
+local fields = require "sagan.fields"
 local run_folder = require "sagan.run_folder"
 local logger = require "sagan.logger"
 local progress = require "sagan.progress"
@@ -28,6 +29,7 @@ Options
 Fields
   seed=3  data=folder:photos  profile=small  optimizer.lr_d=2e-4  train.steps=8000  model.attention.generator={16,32}
   A list makes a sweep, one run after another: optimizer.lr_d={1e-4,2e-4,4e-4} seed={1,2,3}
+  Several words for one field are a list too: seed=1 seed=2
 
 Examples
   sagan-lua experiments/feat32.lua
@@ -35,6 +37,28 @@ Examples
   sagan-lua experiments/feat32.lua optimizer.lr_d={1e-4,4e-4} --dry-run
 
 The same command again continues an interrupted run; Ctrl-C stops after the step and saves.]]
+
+--- bash turns lr={1e-4,2e-4} into the two words lr=1e-4 lr=2e-4: words of one field are put together as the list again.
+local function gather(words)
+    local order, values = {}, {}
+    for _, word in ipairs(words) do
+        local key, value = word:match("^([^=]+)=(.*)$")
+        if not values[key] then
+            order[#order + 1] = key
+            values[key] = {}
+        end
+        table.insert(values[key], value)
+    end
+    for i, key in ipairs(order) do
+        local list = values[key]
+        local field = fields.by_key[key] or fields.aliases[key]
+        if #list > 1 and field and field.type.raw then
+            for k, value in ipairs(list) do list[k] = ("%q"):format(value) end
+        end
+        order[i] = key .. "=" .. (#list > 1 and "{" .. table.concat(list, ",") .. "}" or list[1])
+    end
+    return order
+end
 
 --- Splits the words after an experiment into options and overrides.
 ---@param args string[]
@@ -63,7 +87,7 @@ function runner.parse(args)
         end
         i = i + 1
     end
-    return options, overrides
+    return options, gather(overrides)
 end
 
 local opened = {}
@@ -161,9 +185,14 @@ local function train(config, data, folder)
     local outcome, words = trainer:run()
     trainer.loader:close()
     trainer.log:close()
-    if not outcome then return nil, words end
-    if outcome == "diverged" then return nil, words end
     local newest = folder:checkpoints()[1]
+    if not outcome then
+        return nil, ("%s; once this is mended, the same command continues from %s"):format(words,
+            newest and "step " .. newest.step or "the beginning")
+    end
+    if outcome == "diverged" then
+        return nil, ("%s; %s"):format(words, newest and newest.path .. " is the last good checkpoint" or "there is no checkpoint yet")
+    end
     say("%s step %d after %s", outcome == "done" and "done    " or "stopped at", trainer.step,
         progress.duration(system.now() - started))
     if outcome == "interrupted" then
@@ -201,7 +230,7 @@ end
 
 local function run_one(config, options, position)
     say("run      %s, seed %d%s", config.name, config.seed, position)
-    if config.question then say("asks     %s", config.question) end
+    if config.question ~= "" then say("asks     %s", config.question) end
     say("profile  %s%s", config.profile, config.profile_reason and " (" .. config.profile_reason .. ")" or "")
     for _, warning in ipairs(experiment.warnings(config)) do say("warning  %s", warning) end
     local device, message = choose_device(config)
@@ -213,9 +242,17 @@ local function run_one(config, options, position)
     local folder
     folder, message = run_folder.create(config, options)
     if not folder then return nil, message end
-    local outcome, why = train(config, data, folder)
-    folder.lock:close()
-    return outcome, why
+    local lock <close> = folder.lock
+    local lock <close> = folder.lock -- luacheck: ignore lock
+    return train(config, data, folder)
+end
+
+--- run_one, with an error that was raised turned into a message: the other arms of a sweep go on. Ctrl-C ends them all.
+local function run_guarded(config, options, position)
+    local ok, outcome, why = xpcall(run_one, require "sagan.traceback", config, options, position)
+    if ok then return outcome, why end
+    if outcome:find("^interrupted") or outcome:find(": interrupted", 1, true) then error("interrupted", 0) end
+    return nil, outcome
 end
 
 --- Runs an experiment. One failed arm of a sweep does not stop the others.
@@ -250,7 +287,7 @@ function runner.run(what, args)
     end
     local failed = 0
     for i, config in ipairs(configs) do
-        local outcome, why = run_one(config, options, #configs > 1 and (" (%d of %d)"):format(i, #configs) or "")
+        local outcome, why = run_guarded(config, options, #configs > 1 and (" (%d of %d)"):format(i, #configs) or "")
         if not outcome then
             io.stderr:write(("sagan-lua: %s: %s\n"):format(config.name, why))
             failed = failed + 1

@@ -78,11 +78,19 @@ function Trainer:draw_noise(z, labels, clock, noise_stream, label_stream)
     ops.randint(labels, clock, self.config.seed, label_stream, 0, self.data.classes)
 end
 
---- Calls fn(first row, rows) for each part of a batch of n. The loss of a part carries the weight 1 / accumulate, so the
---- gradients add up to those of the whole batch.
+--- Calls fn(first row, rows) -> loss, other values for each part of a batch of n. The loss of a part carries the weight
+--- 1 / accumulate, so the gradients add up to those of the whole batch. Returns the means of what fn returns.
 function Trainer:parts(n, fn)
     local parts = self.config.train.accumulate
-    for i = 1, parts do fn((i - 1) * (n // parts) + 1, n // parts) end
+    local means
+    for i = 1, parts do
+        local values = table.pack(fn((i - 1) * (n // parts) + 1, n // parts))
+        values[1]:scale(1 / parts):backward()
+        for k, value in ipairs(values) do values[k] = value:detach():scale(1 / parts) end
+        for k, mean in ipairs(means or {}) do values[k] = mean + values[k] end
+        means = values
+    end
+    return means
 end
 
 local function record(ring, clock, values)
@@ -108,23 +116,20 @@ end
 --- [3] One step of the discriminator on the batch in self.images, self.real_labels.
 function Trainer:discriminator_step()
     local config, G, D = self.config, self.G, self.D
-    local weight = 1 / config.train.accumulate
     self:draw_noise(self.d_z, self.fake_labels, self.d_clock, streams.d_noise, streams.d_labels)
     D:zero_grad()
     local images = ops.pixels_to_float(self.images, self.d_clock, config.seed, streams.pixels, config.train.flip,
         config.train.dequantize)
     G.update_spectral = config.model.spectral_norm.update ~= "own_step"
     G.update_statistics = config.model.batch_norm.update ~= "own_step"
-    local loss, on_real, on_fake
-    self:parts(config.train.batch, function(first, rows)
+    local means = self:parts(config.train.batch, function(first, rows)
         local fake_labels = self.fake_labels:rows(first, rows)
         local fake = core.no_grad(G, self.d_z:rows(first, rows), fake_labels)
-        on_real, on_fake = self:judge(images:rows(first, rows), self.real_labels:rows(first, rows), fake, fake_labels)
-        loss = self.loss.discriminator(on_real, on_fake)
-        loss:scale(weight):backward()
+        local on_real, on_fake = self:judge(images:rows(first, rows), self.real_labels:rows(first, rows), fake, fake_labels)
+        return self.loss.discriminator(on_real, on_fake), on_real:detach():mean(), on_fake:detach():mean()
     end)
     G.update_spectral, G.update_statistics = true, true
-    record(self.d_ring, self.d_clock, { loss, on_real:detach():mean(), on_fake:detach():mean(), D.slab.grad:norm() })
+    record(self.d_ring, self.d_clock, { means[1], means[2], means[3], D.slab.grad:norm() })
     self.adam_d:step()
     ops.tick(self.d_clock)
 end
@@ -132,20 +137,17 @@ end
 --- [4] One step of the generator against the frozen discriminator.
 function Trainer:generator_step()
     local config, G, D = self.config, self.G, self.D
-    local weight = 1 / config.train.accumulate
     self:draw_noise(self.g_z, self.g_labels, self.g_clock, streams.g_noise, streams.g_labels)
     G:zero_grad()
     D:freeze()
     D.update_spectral = config.model.spectral_norm.update == "every_forward"
-    local loss
-    self:parts(self.g_z:size(1), function(first, rows)
+    local means = self:parts(self.g_z:size(1), function(first, rows)
         local labels = self.g_labels:rows(first, rows)
-        loss = self.loss.generator(D(G(self.g_z:rows(first, rows), labels), labels))
-        loss:scale(weight):backward()
+        return self.loss.generator(D(G(self.g_z:rows(first, rows), labels), labels))
     end)
     D.update_spectral = true
     D:unfreeze()
-    record(self.g_ring, self.g_clock, { loss, G.slab.grad:norm() })
+    record(self.g_ring, self.g_clock, { means[1], G.slab.grad:norm() })
     self.adam_g:step()
     if self.average then self.average:step(self.g_clock) end
     ops.tick(self.g_clock)
@@ -211,14 +213,34 @@ function Trainer:measure(steps)
     return row, bad
 end
 
---- [6] Writes a checkpoint and removes all but the newest `keep`.
+--- The name of a part of the state that holds a number that is not finite: losses may still be finite when weights are not.
+---@return string?
+function Trainer:not_finite()
+    local average = self.average and self.average.net
+    local parts = {
+        { "a weight of G", self.G.slab }, { "a weight of D", self.D.slab },
+        { "a statistic of G", self.G.buffer_slab }, { "a statistic of D", self.D.buffer_slab },
+        { "Adam's state of G", self.adam_g.v, "sum" }, { "Adam's state of D", self.adam_d.v, "sum" }, -- squares already
+        { "the average of G", average and average.slab },
+    }
+    for _, part in ipairs(parts) do
+        local tensor, op = part[2], part[3] or "norm"
+        local size = tensor and tensor:numel() > 0 and core.no_grad(function() return tensor[op](tensor):item() end) or 0
+        if size ~= size or size == math.huge then return part[1] end
+    end
+end
+
+--- [6] Writes a checkpoint and removes all but the newest `keep`. One of a later step is damaged, or this run would have
+--- begun there: it is neither counted nor removed.
 ---@return string? path, string? message
 function Trainer:save()
     local path = ("%s/checkpoints/step-%08d.safetensors"):format(self.folder.path, self.step)
     local ok, message = checkpoint.save(self, path)
     if not ok then return nil, message end
-    for i, old in ipairs(self.folder:checkpoints()) do
-        if i > self.config.checkpoint.keep then system.remove(old.path) end
+    local kept = 0
+    for _, old in ipairs(self.folder:checkpoints()) do
+        if old.step <= self.step then kept = kept + 1 end
+        if kept > self.config.checkpoint.keep then system.remove(old.path) end
     end
     return path
 end
@@ -257,14 +279,16 @@ function Trainer:draw()
             local path = ("%s/samples/%s-%08d.png"):format(self.folder.path, name, self.step)
             local ok, message = core.image.write(path, grid)
             if not ok then return nil, message end
-            self.log:picture("samples/" .. name, grid, self.step)
+            ok, message = self.log:picture("samples/" .. name, grid, self.step)
+            if not ok then return nil, message end
             first = path
             if self.config.sample.attention and next(net.attention) and (name == "ema" or not self.average) then
                 local sheet = pictures.attention_sheet(net, self.config, self.data.class_names)
                 path = ("%s/attention/G-%08d.png"):format(self.folder.path, self.step)
                 ok, message = core.image.write(path, sheet)
                 if not ok then return nil, message end
-                self.log:picture("attention/G", sheet, self.step)
+                ok, message = self.log:picture("attention/G", sheet, self.step)
+                if not ok then return nil, message end
             end
             net:train(was_training)
         end
@@ -285,44 +309,49 @@ function Trainer:run()
     local logged, logged_at, shown_d, shown_g = self.step, system.now(), 0, 0
     system.catch_interrupts(true)
     local resume_guard <close> = setmetatable({}, { __close = function() system.catch_interrupts(false) end })
-    local outcome = "done"
+    local function diverged(what)
+        bar:finish()
+        return "diverged", ("step %d: %s is not finite; the run stops. Try a lower optimizer.lr_d or lr_g, or spectral norm on both networks")
+            :format(self.step, what)
+    end
     while self.step < steps do
         self:iterate()
         local stop = system.interrupted()
+        -- A log line or a picture that cannot be written ends the run, but first the checkpoint is tried.
+        local written, failure = true, nil
         if is_due(self.step, config.log.every, steps) or stop then
             local row, bad = self:measure(self.step - logged)
             local now = system.now()
             row["images_per_second"] = (self.step - logged) * batch / (now - logged_at)
             logged, logged_at, shown_d, shown_g = self.step, now, row["loss/d"], row["loss/g"]
-            local ok, message = self.log:row(self.step, row)
-            if not ok then return nil, message end
-            if bad then
-                bar:finish()
-                return "diverged", ("step %d: %s is not finite; the run stops, the last good checkpoint stays. Try a lower optimizer.lr_d or lr_g, or spectral norm on both networks"):format(self.step, bad)
-            end
+            written, failure = self.log:row(self.step, row)
+            if bad then return diverged(bad) end
         end
         if bar:due() or self.step == steps then
             local speed = (self.step - bar.first) * batch / (system.now() - bar.started)
             bar:show(self.step, ("loss d %.3f g %.3f  %.1f images/s"):format(shown_d, shown_g, speed), self.step == steps)
         end
-        if is_due(self.step, config.sample.every, steps) or stop then
-            local ok, message = self:draw()
-            if not ok then return nil, message end
+        if written and (is_due(self.step, config.sample.every, steps) or stop) then
+            written, failure = self:draw()
         end
         if is_due(self.step, config.checkpoint.every, steps) or stop then
             local _, bad = self:measure(math.max(1, self.step - logged))
-            if not bad then
-                local ok, message = self:save()
-                if not ok then return nil, message end
-            end
+            bad = bad or self:not_finite()
+            if bad then return diverged(bad) end
+            local ok, message = self:save()
+            if not ok then written, failure = nil, failure or message end
         end
-        if stop then
-            outcome = "interrupted"
-            break
+        if not written then
+            bar:finish()
+            return nil, failure
+        end
+        if stop and self.step < steps then
+            bar:finish()
+            return "interrupted"
         end
     end
     bar:finish()
-    return outcome
+    return "done"
 end
 
 return Trainer

@@ -1,0 +1,109 @@
+--- Drives the program sagan-lua in a folder of its own, as a user would.
+local core = require "sagan.core"
+local system = core.system
+
+local driver = {}
+driver.__index = driver
+
+driver.program = os.getenv("SAGAN_LUA") or "build/release/sagan-lua"
+
+--- A folder for one spec file; remove() takes it away.
+function driver.new(tag)
+    local root = ("%s/sagan-%s-%d"):format(os.getenv("TMPDIR") or "/tmp", tag, system.getpid())
+    assert(system.mkdir(root))
+    return setmetatable({ root = root }, driver)
+end
+
+function driver:remove() os.execute(("rm -rf '%s'"):format(self.root)) end
+
+function driver:at(name) return self.root .. "/" .. name end
+
+--- Writes a file, with the folders above it.
+function driver:write(name, text)
+    local path = self:at(name)
+    assert(system.mkdir(path:match("^(.*)/")))
+    local file = assert(io.open(path, "w"))
+    file:write(text)
+    file:close()
+    return path
+end
+
+function driver:read(name) return assert(system.read(self:at(name))) end
+
+--- Runs a line of bash in the folder, in which $SAGAN is the program: all that is printed, exit code.
+function driver:shell(line)
+    local script = self:write("line.sh", ("cd '%s'; SAGAN='%s'\n%s\n"):format(self.root, driver.program, line))
+    local pipe = assert(io.popen(("bash '%s' 2>&1"):format(script)))
+    local text = pipe:read("a")
+    local _, _, code = pipe:close()
+    return text, code
+end
+
+--- Runs the program with these words.
+function driver:run(words) return self:shell('exec "$SAGAN" ' .. words) end
+
+--- Runs the program, which must succeed.
+function driver:succeeds(words)
+    local text, code = self:run(words)
+    if code ~= 0 then error(("exit code %d: %s\n%s"):format(code, words, text), 2) end
+    return text
+end
+
+--- The error line, the one that starts with "sagan-lua", of a run that must fail with exit code 1. It holds all the words
+--- of `wanted`; nothing but a script's own traceback may follow it.
+function driver:refuses(words, wanted, traceback)
+    local text, code = self:run(words)
+    local line = ("\n" .. text):match("\n(sagan%-lua[ :][^\n]*)")
+    if code ~= 1 or not line then error(("exit code %s: %s\n%s"):format(code, words, text), 2) end
+    for _, part in ipairs(wanted) do
+        if not line:find(part, 1, true) then error(("'%s' is missing in: %s\n%s"):format(part, line, text), 2) end
+    end
+    if text:find("stack traceback", 1, true) or (not traceback and text:find("\n    ", 1, true)) then
+        error("a traceback where the line says it all:\n" .. text, 2)
+    end
+    return line, text
+end
+
+--- A small experiment as a script. `more` is Lua text of further fields.
+function driver:experiment(name, more)
+    return self:write(name .. ".lua", ([[
+return require("sagan").experiment {
+    name = %q, recipe = "paper", profile = "quick", data = "quadrupeds:64", attention = 16, seed = 5,
+    model = { resolution = 32, width = 4 },
+    %s
+}
+]]):format(name, more or ""))
+end
+
+--- The names in a folder; {} if there is none.
+function driver:list(name) return system.list(self:at(name)) or {} end
+
+--- The names of temporary files anywhere below.
+function driver:leftovers()
+    return (self:shell([[find . -name '*.tmp-*']]))
+end
+
+--- Names of the tensors in which two safetensors files differ, in one string.
+function driver:differing(a, b)
+    local x, y = assert(core.safetensors.load(self:at(a))), assert(core.safetensors.load(self:at(b)))
+    local names = {}
+    for name, tensor in pairs(x) do
+        if not y[name] or tensor:bytes() ~= y[name]:bytes() then names[#names + 1] = name end
+    end
+    for name in pairs(y) do
+        if not x[name] then names[#names + 1] = name end
+    end
+    table.sort(names)
+    return table.concat(names, " ")
+end
+
+--- Rows of a log.
+function driver:log(folder)
+    local rows = {}
+    for line in self:read(folder .. "/log.jsonl"):gmatch("[^\n]+") do
+        rows[#rows + 1] = assert(require("sagan.json").decode(line))
+    end
+    return rows
+end
+
+return driver
