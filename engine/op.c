@@ -215,9 +215,9 @@ static sag_status check_inputs(sag_op_call *c, const sag_op_info *info, sag_tens
 
 sag_status sag_op_apply(sag_context *ctx, sag_op op, sag_tensor *const *in, const double *attr, sag_tensor **out)
 {
-    for (int i = 0; i < SAG_MAX_OUT && out; i++) out[i] = NULL;
     if ((unsigned)op >= SAG_OP_COUNT) SAG_FAIL(SAG_ERR_ARG, "unknown op %d", (int)op);
     const sag_op_entry *e = sag_op_entry_of(op);
+    for (int i = 0; i < e->info.n_out; i++) out[i] = NULL; /* the caller need have room for no more */
     sag_op_call c = {.ctx = ctx, .op = op, .path = ctx->path};
     for (int i = 0; i < e->info.n_attr; i++) c.attr[i] = attr ? attr[i] : e->info.attr[i].fallback;
     SAG_TRY(check_inputs(&c, &e->info, in));

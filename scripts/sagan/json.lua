@@ -54,7 +54,15 @@ end
 
 local unescape = { b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", ['"'] = '"', ["\\"] = "\\", ["/"] = "/" }
 
---- Decodes one JSON text. null becomes nil.
+--- A number as JSON writes it: no hexadecimal, no leading zeros or plus, digits on both sides of the point.
+local function json_number(word)
+    local whole, fraction, exponent = word:match("^%-?(%d+)(%.?%d*)([eE]?[+-]?%d*)$")
+    if not whole or (#whole > 1 and whole:sub(1, 1) == "0") then return nil end
+    if fraction == "." or (exponent ~= "" and not exponent:match("^[eE][+-]?%d+$")) then return nil end
+    return tonumber(word)
+end
+
+--- Decodes one JSON text. null becomes nil: a key that holds it is absent, and later elements of an array move up.
 ---@param text string
 ---@return any value, string? message  nil and a message with the position if the text is not JSON
 function json.decode(text)
@@ -66,8 +74,12 @@ function json.decode(text)
         local out = {}
         at = at + 1
         while true do
-            local stop = text:find('["\\]', at)
+            local stop = text:find('["\\\0-\31]', at)
             if not stop then fail("unfinished string") end
+            if text:byte(stop) < 32 then
+                at = stop
+                fail("a control character in a string")
+            end
             out[#out + 1] = text:sub(at, stop - 1)
             if text:byte(stop) == 34 then
                 at = stop + 1
@@ -77,8 +89,15 @@ function json.decode(text)
             if c == "u" then
                 local hex = text:match("^%x%x%x%x", stop + 2)
                 if not hex then fail("bad \\u escape") end
-                out[#out + 1] = utf8.char(tonumber(hex, 16))
+                local code = tonumber(hex, 16)
                 at = stop + 6
+                if code >= 0xD800 and code < 0xE000 then -- half of a pair that makes one character
+                    local low = tonumber(text:match("^\\u([dD][c-fC-F]%x%x)", at) or "", 16)
+                    if code >= 0xDC00 or not low then fail("half of a surrogate pair") end
+                    code = 0x10000 + (code - 0xD800) * 0x400 + (low - 0xDC00)
+                    at = at + 6
+                end
+                out[#out + 1] = utf8.char(code)
             else
                 if not unescape[c] then fail("bad escape") end
                 out[#out + 1] = unescape[c]
@@ -128,7 +147,7 @@ function json.decode(text)
             at = at + #word
             if word == "true" then value = true
             elseif word == "false" then value = false
-            elseif word ~= "null" then value = tonumber(word) or fail("unknown word " .. word) end
+            elseif word ~= "null" then value = json_number(word) or fail("unknown word " .. word) end
         end
         depth = depth - 1
         return value

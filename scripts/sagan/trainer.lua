@@ -274,6 +274,7 @@ function Trainer:draw()
         local name, net = entry[1], entry[2]
         if net then
             local was_training = net.training
+            local buffers = net.buffer_slab:clone() -- a pass writes sigma; a run must not depend on how often it is drawn
             net:eval()
             local grid = pictures.class_grid(net, self.config, self.data.class_names, self.config.sample)
             local path = ("%s/samples/%s-%08d.png"):format(self.folder.path, name, self.step)
@@ -290,6 +291,7 @@ function Trainer:draw()
                 ok, message = self.log:picture("attention/G", sheet, self.step)
                 if not ok then return nil, message end
             end
+            net.buffer_slab:copy_(buffers)
             net:train(was_training)
         end
     end

@@ -67,6 +67,24 @@ describe("core", function()
             assert.matches("scope", message_of(inner.relu, inner))
         end)
 
+        it("releases what operators make, while the collector takes some of it", function()
+            local kept = {}
+            for _ = 1, 20 do
+                core.scope(function()
+                    for i = 1, 20 do
+                        local a, b = core.ones(1), core.ones(2)
+                        kept[#kept + 1] = a + a
+                        kept[#kept + 1] = 2 - a
+                        kept[#kept + 1] = a / b
+                        kept[#kept + 1] = -b
+                        assert(a * b and 1 / a)
+                        if i % 7 == 0 then collectgarbage() end
+                    end
+                end)
+            end
+            for _, tensor in ipairs(kept) do assert.equal("tensor (released)", tostring(tensor)) end
+        end)
+
         it("hands its results to the scope around it", function()
             local middle, out
             out = core.scope(function()
