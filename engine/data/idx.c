@@ -23,10 +23,10 @@ static sag_status idx_read(const sag_open_request *r, const char *path, idx_file
 {
     size_t size = 0;
     SAG_TRY(sag_gunzip_file(path, r->o->max_bytes, &f->bytes, &size));
-    if (size < 8) SAG_FAIL(SAG_ERR_FORMAT, "%s: %zu bytes, truncated inside the IDX header", path, size);
-    if (f->bytes[0] != 0 || f->bytes[1] != 0)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: not an IDX file (it begins with %02x %02x, IDX with 00 00)", path,
-                 size > 0 ? f->bytes[0] : 0, size > 1 ? f->bytes[1] : 0);
+    if (size == 0) SAG_FAIL(SAG_ERR_FORMAT, "%s: is empty", path);
+    if (size < 8 || f->bytes[0] != 0 || f->bytes[1] != 0)
+        SAG_FAIL(SAG_ERR_FORMAT, "%s: not an IDX file (it begins with %02x %02x, IDX with 00 00)", path, f->bytes[0],
+                 size > 1 ? f->bytes[1] : 0);
     if (f->bytes[2] != 8)
         SAG_FAIL(SAG_ERR_FORMAT, "%s: IDX element type %02x; only unsigned bytes (08) are read", path, f->bytes[2]);
     f->rank = f->bytes[3];
