@@ -97,7 +97,7 @@ function checkpoint.generator(path, options)
         net:load_state_dict(states[prefix])
         return net
     end)
-    if not ok then return nil, ("%s: %s"):format(path, tostring(G)) end
+    if not ok then return nil, ("%s: %s"):format(path, (tostring(G):gsub("^%S+%.lua:%d+: ", ""))) end -- the file is at fault
     G:eval()
     info.weights = prefix == "ema." and "EMA" or "raw"
     return G, info

@@ -53,6 +53,7 @@ local function parse(args)
                 i = i + 1
                 value = args[i]
             end
+            if not value then return nil, word .. " needs a value" end
             local key = values[word]
             if key == "json" or (key == "attention" and value == "none") then
                 o[key] = value
@@ -79,13 +80,15 @@ local function median(list)
     return n % 2 == 1 and sorted[n // 2 + 1] or (sorted[n // 2] + sorted[n // 2 + 1]) / 2
 end
 
+--- The configuration of a case; nil and a message if there is no such network.
 local function config_of(case)
     local sizes = case.attention == "none" and {} or { case.attention }
-    local configs = assert(experiment.resolve(experiment.new {
+    local configs, message = experiment.resolve({
         name = "bench", recipe = "paper", profile = "quick",
         model = { resolution = case.res, width = case.width, attention = { generator = sizes, discriminator = sizes } },
         train = { batch = case.batch },
-    }, {}))
+    }, {})
+    if not configs then return nil, message end
     local config = configs[1]
     config.model.classes, config.model.channels = 10, 3
     return config
@@ -95,9 +98,11 @@ end
 ---@param case {res: integer, width: integer, batch: integer, attention: integer|"none"}
 ---@param steps integer
 ---@param profile boolean?
----@return table figures ms_per_step (median), images_per_s, peak_mib and the case
+---@return table? figures ms_per_step (median), images_per_s, peak_mib and the case
+---@return string? message
 function bench.run_case(case, steps, profile)
-    local config = config_of(case)
+    local config, message = config_of(case)
+    if not config then return nil, message end
     local data = { classes = 10, channels = 3, class_names = {}, hash = "random" }
     local trainer = require "sagan.trainer".new(config, data)
     local noise = core.empty { case.batch, case.res, case.res, 3 }
@@ -183,7 +188,8 @@ function bench.main(args)
         end
         say("%5s %6s %6s %10s %12s %12s %10s", "res", "width", "batch", "attention", "ms a step", "images/s", "peak MiB")
         for _, case in ipairs(cases) do
-            local row = bench.run_case(case, o.steps, o.profile)
+            local row, why = bench.run_case(case, o.steps, o.profile)
+            if not row then return fail(why) end
             collectgarbage()
             result.cases[#result.cases + 1] = row
             say("%5d %6d %6d %10s %12.1f %12.2f %10.1f", row.res, row.width, row.batch, tostring(row.attention), row.ms_per_step,

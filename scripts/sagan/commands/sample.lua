@@ -10,8 +10,8 @@ sagan-lua sample RUN|CHECKPOINT [options]
 Draws a grid of samples, one row for each class, from the newest checkpoint of a run (or from the file named).
 
   -o FILE             where to write (default: samples.png)
-  --columns N         samples a class (default 10)
-  --rows N            classes at most (default 10)
+  --columns N         samples a class (default 10, at most 64)
+  --rows N            classes at most (default 10, at most 64)
   --seed N            which z (default 0)
   --truncation X      draw z from a normal cut off at +-X; smaller: cleaner and less varied (default: none)
   --raw               the raw generator instead of its moving average
@@ -51,10 +51,13 @@ local function parse(args)
             if key ~= "out" then
                 local number = tonumber(value)
                 if not number or (key ~= "truncation" and (math.tointeger(number) == nil or number < 0)) or
-                    ((key == "columns" or key == "rows") and number < 1) or (key == "truncation" and not (number > 0)) then
+                    ((key == "columns" or key == "rows") and (number < 1 or number > 64)) or (key == "truncation" and not (number > 0)) then
                     return nil, ("%s: '%s' is not a number that fits"):format(word, value)
                 end
                 value = key == "truncation" and number or math.tointeger(number)
+            end
+            if key == "out" and not value:lower():find("%.png$") then
+                return nil, ("%s: '%s' does not end in .png, the form that is written"):format(word, value)
             end
             o[key] = value
         elseif word:sub(1, 1) == "-" then
@@ -73,14 +76,19 @@ local function parse(args)
     return o
 end
 
-local function checkpoint_path(what)
+--- The generator in a checkpoint file, or in the newest checkpoint of a run that can be read.
+local function load_generator(what, options)
     local kind = core.system.stat(what)
-    if kind and kind.type == "file" then return what end
+    if kind and kind.type == "file" then return checkpoint.generator(what, options) end
     local folder, message = run_folder.open(what)
     if not folder then return nil, message end
-    local newest = folder:checkpoints()[1]
-    if not newest then return nil, folder.path .. ": no checkpoint yet" end
-    return newest.path
+    local all = folder:checkpoints()
+    for i, candidate in ipairs(all) do
+        local G, info = checkpoint.generator(candidate.path, options)
+        if G or i == #all then return G, info end
+        io.stderr:write(info, ": not usable, trying an older one\n")
+    end
+    return nil, folder.path .. ": no checkpoint yet"
 end
 
 ---@param args string[]
@@ -93,13 +101,11 @@ function sample.main(args)
         return 0
     end
     if not o.what then return fail("which run? sagan-lua sample runs/feat32 (--help for more)") end
-    local path, why = checkpoint_path(o.what)
-    if not path then return fail("%s", why) end
-    local G, info = checkpoint.generator(path, { raw = o.raw })
+    local G, info = load_generator(o.what, { raw = o.raw })
     if not G then return fail("%s", info) end
     local picture
     if o.attention then
-        if not next(G.attention) then return fail("%s has no attention", path) end
+        if not next(G.attention) then return fail("%s: this generator has no attention", o.what) end
         picture = pictures.attention_sheet(G, info.config, info.class_names, { seed = o.seed, rows = o.rows })
     else
         picture = pictures.class_grid(G, info.config, info.class_names, o)
