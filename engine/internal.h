@@ -111,15 +111,30 @@ static inline bool sag_needs(const sag_op_call *c, int i)
     return (c->needs >> i & 1u) != 0;
 }
 
+/* Numbers of the kernel table's slots. */
+typedef enum sag_slot {
+#define SAG_OP_DIFF(name, signature, doc)
+#define SAG_OP_PURE(name, signature, doc)
+#define SAG_KERNEL(slot, args) SAG_SLOT_##slot,
+#include "engine/ops.def"
+    SAG_SLOT_COUNT
+} sag_slot;
+
+typedef struct sag_kernel_cost {
+    double flops, bytes;
+} sag_kernel_cost;
+/* What one call with these arguments stands for (profile_cost.c). */
+sag_kernel_cost sag_cost_of(sag_slot slot, const void *args);
+
 /* The table's slot under the op's name, with missing kernels, results and device errors turned into a status. */
 #define SAG_RUN(c, slot, args)                                                                                   \
     ((c)->ctx->backend->kernels->slot == NULL                                                                    \
          ? sag_run_missing((c), #slot)                                                                           \
          : (sag_run_begin((c)->ctx),                                                                             \
-            sag_run_end((c), #slot, (c)->ctx->backend->kernels->slot(&(c)->ctx->env, (args)))))
+            sag_run_end((c), SAG_SLOT_##slot, (args), (c)->ctx->backend->kernels->slot(&(c)->ctx->env, (args)))))
 sag_status sag_run_missing(const sag_op_call *c, const char *slot);
 void sag_run_begin(sag_context *ctx);
-sag_status sag_run_end(sag_op_call *c, const char *slot, int result);
+sag_status sag_run_end(sag_op_call *c, sag_slot slot, const void *args, int result);
 
 void *sag_data(const sag_tensor *t); /* NULL for NULL */
 int64_t sag_numel(sag_shape s);      /* of a shape that was checked before */
@@ -173,8 +188,7 @@ struct sag_context {
     /* profile */
     bool profiling;
     double profile_start;
-    sag_profile_row *profile;
-    int n_profile;
+    sag_profile_row *profile; /* one row a slot; NULL until first enabled */
 };
 
 sag_status sag_storage_create(sag_context *ctx, size_t bytes, sag_storage **out);

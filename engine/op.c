@@ -123,37 +123,42 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-enum { PROFILE_ROWS = 96 };
+static const char *const slot_names[SAG_SLOT_COUNT] = {
+#define SAG_OP_DIFF(n, s, d)
+#define SAG_OP_PURE(n, s, d)
+#define SAG_KERNEL(slot, args) [SAG_SLOT_##slot] = #slot,
+#include "engine/ops.def"
+};
 
 void sag_profile_enable(sag_context *ctx, bool on)
 {
-    if (on && !ctx->profile) ctx->profile = sag_host_alloc(PROFILE_ROWS * sizeof *ctx->profile);
+    if (on && !ctx->profile) ctx->profile = sag_host_alloc(SAG_SLOT_COUNT * sizeof *ctx->profile);
     ctx->profiling = on && ctx->profile;
 }
 
 void sag_profile_reset(sag_context *ctx)
 {
-    ctx->n_profile = 0;
+    if (ctx->profile) memset(ctx->profile, 0, SAG_SLOT_COUNT * sizeof *ctx->profile);
 }
 
 int sag_profile_read(const sag_context *ctx, sag_profile_row *rows, int max)
 {
-    int n = ctx->n_profile < max ? ctx->n_profile : max;
-    for (int i = 0; i < n; i++) rows[i] = ctx->profile[i];
+    int n = 0;
+    for (int i = 0; ctx->profile && i < SAG_SLOT_COUNT && n < max; i++) {
+        if (ctx->profile[i].calls > 0) rows[n++] = ctx->profile[i];
+    }
     return n;
 }
 
-static void profile_add(sag_context *ctx, const char *kernel, double seconds)
+static void profile_add(sag_context *ctx, sag_slot slot, const void *args, double seconds)
 {
-    int i = 0;
-    while (i < ctx->n_profile && strcmp(ctx->profile[i].kernel, kernel) != 0) i++;
-    if (i == PROFILE_ROWS) return;
-    if (i == ctx->n_profile) {
-        ctx->profile[i] = (sag_profile_row){.kernel = kernel};
-        ctx->n_profile++;
-    }
-    ctx->profile[i].calls++;
-    ctx->profile[i].seconds += seconds;
+    sag_profile_row *row = &ctx->profile[slot];
+    sag_kernel_cost cost = sag_cost_of(slot, args);
+    row->kernel = slot_names[slot];
+    row->calls++;
+    row->seconds += seconds;
+    row->flops += cost.flops;
+    row->bytes += cost.bytes;
 }
 
 void sag_run_begin(sag_context *ctx)
@@ -164,12 +169,12 @@ void sag_run_begin(sag_context *ctx)
     }
 }
 
-sag_status sag_run_end(sag_op_call *c, const char *slot, int result)
+sag_status sag_run_end(sag_op_call *c, sag_slot slot, const void *args, int result)
 {
     sag_context *ctx = c->ctx;
     if (ctx->profiling) {
         ctx->backend->synchronize(ctx->state);
-        profile_add(ctx, slot, now() - ctx->profile_start);
+        profile_add(ctx, slot, args, now() - ctx->profile_start);
     }
     switch (result) {
     case SAG_KERNEL_OK: return SAG_OK;
@@ -178,8 +183,10 @@ sag_status sag_run_end(sag_op_call *c, const char *slot, int result)
     case SAG_KERNEL_BAD_INDEX:
         return sag_op_fail(c, SAG_ERR_ARG, "an index or label lies outside its table (they count from 0)");
     case SAG_KERNEL_UNSUPPORTED:
-        return sag_op_fail(c, SAG_ERR_UNSUPPORTED, "kernel %s on %s does not support this dtype or shape", slot, ctx->backend->name);
-    default: return sag_op_fail(c, SAG_ERR_DEVICE, "kernel %s failed on %s: %s", slot, ctx->backend->name, ctx->backend->last_error());
+        return sag_op_fail(c, SAG_ERR_UNSUPPORTED, "kernel %s on %s does not support this dtype or shape", slot_names[slot],
+                           ctx->backend->name);
+    default: return sag_op_fail(c, SAG_ERR_DEVICE, "kernel %s failed on %s: %s", slot_names[slot], ctx->backend->name,
+                       ctx->backend->last_error());
     }
 }
 

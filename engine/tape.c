@@ -98,9 +98,8 @@ sag_status sag_tensor_zero_grad(sag_tensor *t)
     sag_context *ctx = t->ctx;
     char *part = (char *)sag_tensor_data(root->grad) + (size_t)t->var->offset * sag_dtype_size(root->dtype);
     fill_args a = {.x = part, .n = t->numel, .value = 0, .dtype = root->dtype}; /* what no op reaches must read as 0 */
-    if (!ctx->backend->kernels->fill || ctx->backend->kernels->fill(&ctx->env, &a) != SAG_KERNEL_OK) {
-        SAG_FAIL(SAG_ERR_DEVICE, "zero_grad: cannot clear on %s", ctx->backend->name);
-    }
+    sag_op_call clear = {.ctx = ctx, .op = SAG_OP_fill};
+    SAG_TRY(SAG_RUN(&clear, fill, &a));
     root->touched = true;
     return SAG_OK;
 }
@@ -216,10 +215,8 @@ sag_status sag_tape_push(sag_op_call *c)
 static sag_status run_fill(sag_context *ctx, sag_tensor *t, double value)
 {
     fill_args a = {.x = sag_data(t), .n = t->numel, .value = value, .dtype = t->dtype};
-    if (!ctx->backend->kernels->fill || ctx->backend->kernels->fill(&ctx->env, &a) != SAG_KERNEL_OK) {
-        SAG_FAIL(SAG_ERR_DEVICE, "backward: cannot fill a gradient on %s", ctx->backend->name);
-    }
-    return SAG_OK;
+    sag_op_call fill = {.ctx = ctx, .op = SAG_OP_fill};
+    return SAG_RUN(&fill, fill, &a);
 }
 
 /* True if another input of the call leads to the same gradient buffer: a kernel may write the two in any order. */

@@ -2,6 +2,7 @@
 local core = require "sagan.core"
 local system = core.system
 local json = require "sagan.json"
+local profile_table = require "sagan.profile_table"
 local experiment = require "sagan.experiment"
 
 local HELP = [[
@@ -12,7 +13,7 @@ Times whole training steps (one D step, one G step, hinge, Adam) on random pictu
   --res N --width N --batch N --attention SIZE|none   one case instead of the standard three
   --steps N       timed steps a case (default 5)
   --threads N     (default: all cores)
-  --profile       also time by kernel
+  --profile       also time, arithmetic and memory traffic by kernel, beside what this machine does at best
   --memory        peak memory of one attention step at N = 1024, 4096 and 16384 positions
   --json FILE     write the figures there as well; - for standard output alone
   -h, --help
@@ -173,6 +174,11 @@ function bench.main(args)
     end
     local result = { machine = { device = core.device(), isa = core.isa(), threads = core.threads(), version = core.version }, cases = {} }
     say("device %s, %s, %d threads", core.device(), core.isa(), core.threads())
+    local machine = o.profile and profile_table.machine()
+    if machine then
+        result.machine.gflops, result.machine.gbytes = machine.gflops, machine.gbytes
+        say("matrix product %.1f GFLOP/s (sgemm), copy %.1f GB/s", machine.gflops, machine.gbytes)
+    end
     if o.memory then
         result.attention_memory = {}
         say("%8s %12s %16s %10s", "N", "peak MiB", "one map MiB", "ms")
@@ -195,12 +201,9 @@ function bench.main(args)
             say("%5d %6d %6d %10s %12.1f %12.2f %10.1f", row.res, row.width, row.batch, tostring(row.attention), row.ms_per_step,
                 row.images_per_s, row.peak_mib)
             if row.profile then
-                table.sort(row.profile, function(a, b) return a.seconds > b.seconds end)
-                local total = 0
-                for _, r in ipairs(row.profile) do total = total + r.seconds end
-                for _, r in ipairs(row.profile) do
-                    say("      %-24s %8d calls %10.2f ms %5.1f %%", r.kernel, r.calls, r.seconds * 1000, 100 * r.seconds / total)
-                end
+                local seconds = 0
+                for _, ms in ipairs(row.times_ms) do seconds = seconds + ms / 1000 end
+                for _, line in ipairs(profile_table.lines(row.profile, seconds, row.steps, machine)) do say("      %s", line) end
             end
         end
     end
