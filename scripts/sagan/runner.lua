@@ -242,7 +242,6 @@ local function run_one(config, options, position)
     local folder
     folder, message = run_folder.create(config, options)
     if not folder then return nil, message end
-    local lock <close> = folder.lock
     local lock <close> = folder.lock -- luacheck: ignore lock
     return train(config, data, folder)
 end

@@ -308,7 +308,7 @@ function Trainer:run()
     local config = self.config
     local steps, batch = config.train.steps, config.train.batch
     local bar = progress.new { total = steps, start = self.step, every_seconds = 15 }
-    local logged, logged_at, shown_d, shown_g = self.step, system.now(), 0, 0
+    local logged, logged_at, losses_text = self.step, system.now(), ""
     system.catch_interrupts(true)
     local resume_guard <close> = setmetatable({}, { __close = function() system.catch_interrupts(false) end })
     local function diverged(what)
@@ -325,13 +325,14 @@ function Trainer:run()
             local row, bad = self:measure(self.step - logged)
             local now = system.now()
             row["images_per_second"] = (self.step - logged) * batch / (now - logged_at)
-            logged, logged_at, shown_d, shown_g = self.step, now, row["loss/d"], row["loss/g"]
+            logged, logged_at = self.step, now
+            losses_text = ("loss d %.3f g %.3f  "):format(row["loss/d"], row["loss/g"])
             written, failure = self.log:row(self.step, row)
             if bad then return diverged(bad) end
         end
         if bar:due() or self.step == steps then
             local speed = (self.step - bar.first) * batch / (system.now() - bar.started)
-            bar:show(self.step, ("loss d %.3f g %.3f  %.1f images/s"):format(shown_d, shown_g, speed), self.step == steps)
+            bar:show(self.step, ("%s%.1f images/s"):format(losses_text, speed), self.step == steps)
         end
         if written and (is_due(self.step, config.sample.every, steps) or stop) then
             written, failure = self:draw()

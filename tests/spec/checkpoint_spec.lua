@@ -128,7 +128,7 @@ describe("a checkpoint", function()
             d:refuses("sample runs/tiny --columns", { "--columns needs a value" })
             for _, words in ipairs { "--columns 0", "--columns -1", "--columns x", "--rows 1.5", "--seed -1", "--seed=x", "--truncation 0",
                 "--truncation nan", "--truncation -2", "--columns 1e9", "--rows 1e9" } do
-                d:refuses("sample runs/tiny " .. words, { words:match("^%-%-%a+"), words:match("[%w.-]+$"), "fits" })
+                d:refuses("sample runs/tiny " .. words, { words:match("^%-%-%a+"), words:match("[%w.-]+$"), "needs a" })
             end
             d:refuses("sample runs/tiny runs/other", { "'runs/other'", "one run at a time" })
         end)

@@ -4,6 +4,7 @@ local system = core.system
 local json = require "sagan.json"
 local profile_table = require "sagan.profile_table"
 local experiment = require "sagan.experiment"
+local options = require "sagan.options"
 
 local HELP = [[
 sagan-lua bench [options]
@@ -38,38 +39,21 @@ local function fail(message)
     return 1
 end
 
+local OPTIONS = {
+    ["--res"] = { "res", "count" }, ["--width"] = { "width", "count" }, ["--batch"] = { "batch", "count" },
+    ["--attention"] = { "attention", "text" }, ["--steps"] = { "steps", "count" }, ["--threads"] = { "threads", "count" },
+    ["--json"] = { "json", "text" }, ["--profile"] = { "profile" }, ["--memory"] = { "memory" },
+}
+
 local function parse(args)
-    local o = { steps = 5 }
-    local flags = { ["--profile"] = "profile", ["--memory"] = "memory", ["--help"] = "help", ["-h"] = "help" }
-    local values = { ["--res"] = "res", ["--width"] = "width", ["--batch"] = "batch", ["--attention"] = "attention",
-        ["--steps"] = "steps", ["--threads"] = "threads", ["--json"] = "json" }
-    local i = 1
-    while i <= #args do
-        local word, value = args[i]:match("^(%-%-[%w-]+)=(.*)$")
-        word = word or args[i]
-        if flags[word] then
-            o[flags[word]] = true
-        elseif values[word] then
-            if not value then
-                i = i + 1
-                value = args[i]
-            end
-            if not value then return nil, word .. " needs a value" end
-            local key = values[word]
-            if key == "json" or (key == "attention" and value == "none") then
-                o[key] = value
-            else
-                o[key] = math.tointeger(tonumber(value))
-                if not o[key] or o[key] < 1 then return nil, ("%s needs a whole number, not '%s'"):format(word, tostring(value)) end
-            end
-        else
-            local known = {}
-            for name in pairs(flags) do known[#known + 1] = name end
-            for name in pairs(values) do known[#known + 1] = name end
-            local near = require "sagan.nearest" (args[i], known)
-            return nil, ("unknown option '%s'%s"):format(args[i], near and "; did you mean " .. near .. "?" or "")
-        end
-        i = i + 1
+    local o, message = options.parse(args, OPTIONS)
+    if not o then return nil, message end
+    if o[1] then return nil, ("unknown word '%s' (--help lists the options)"):format(o[1]) end
+    o.steps = o.steps or 5
+    if o.attention and o.attention ~= "none" then
+        local size = math.tointeger(tonumber(o.attention))
+        if not size or size < 1 then return nil, ("--attention needs a size or none, not '%s'"):format(o.attention) end
+        o.attention = size
     end
     return o
 end

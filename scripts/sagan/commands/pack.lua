@@ -1,7 +1,7 @@
 --- sagan-lua pack - decodes a data set once and writes it as one file that training maps into memory.
 local core = require "sagan.core"
 local progress = require "sagan.progress"
-local nearest = require "sagan.nearest"
+local options = require "sagan.options"
 
 local HELP = [[
 sagan-lua pack SOURCE -o FILE [options]
@@ -29,56 +29,24 @@ Examples
   sagan-lua pack cifar10:cifar-10-binary.tar.gz --split test -o cifar10-test.safetensors
   sagan-lua experiments/feat32.lua data=pack:tiny-64.safetensors]]
 
-local VALUES = { ["-o"] = "out", ["--out"] = "out", ["--resolution"] = "resolution", ["--channels"] = "channels",
-    ["--split"] = "split", ["--limit"] = "limit", ["--threads"] = "threads" }
-local FLAGS = { ["--force"] = "force", ["-q"] = "quiet", ["--quiet"] = "quiet", ["-h"] = "help", ["--help"] = "help" }
-local NUMBERS = { resolution = 16384, channels = 3, limit = 2 ^ 31, threads = 1024 }
+local OPTIONS = {
+    ["-o"] = { "out", "text" }, ["--out"] = { "out", "text" }, ["--resolution"] = { "resolution", "count", 16384 },
+    ["--channels"] = { "channels", "count", 3 }, ["--split"] = { "split", "text" }, ["--limit"] = { "limit", "count", 2 ^ 31 | 0 },
+    ["--threads"] = { "threads", "count", 1024 }, ["--force"] = { "force" }, ["-q"] = { "quiet" }, ["--quiet"] = { "quiet" },
+}
 
 local pack = {}
 
-local function check(o)
-    for name, highest in pairs(NUMBERS) do
-        if o[name] then
-            local n = math.tointeger(tonumber(o[name]))
-            if not n or n < 1 or n > highest or (name == "channels" and n == 2) then
-                return ("--%s: '%s' is not a number that fits"):format(name, o[name])
-            end
-            o[name] = n
-        end
-    end
-    if o.split and o.split ~= "train" and o.split ~= "test" then return "--split: train or test, not '" .. o.split .. "'" end
-    if not o.source then return "which SOURCE? as in: sagan-lua pack folder:pictures/ -o pictures.safetensors" end
-    if not o.out then return "where to? give -o FILE" end
-end
-
 local function parse(args)
-    local o, i = {}, 1
-    while i <= #args do
-        local word, value = args[i]:match("^(%-%-[%w-]+)=(.*)$")
-        word = word or args[i]
-        if FLAGS[word] then
-            o[FLAGS[word]] = true
-        elseif VALUES[word] then
-            if not value then
-                i = i + 1
-                value = args[i]
-            end
-            if not value then return nil, word .. " needs a value" end
-            o[VALUES[word]] = value
-        elseif word:sub(1, 1) == "-" then
-            local near = nearest(word, { "--out", "--resolution", "--channels", "--split", "--limit", "--threads", "--force",
-                "--quiet", "--help" })
-            return nil, ("unknown option '%s'%s"):format(word, near and (" (did you mean '%s'?)"):format(near) or "")
-        elseif o.source then
-            return nil, ("two sources: '%s' and '%s'"):format(o.source, word)
-        else
-            o.source = word
-        end
-        i = i + 1
-    end
+    local o, message = options.parse(args, OPTIONS)
+    if not o then return nil, message end
     if o.help then return o end
-    local wrong = check(o)
-    if wrong then return nil, wrong end
+    o.source = o[1]
+    if o[2] then return nil, ("two sources: '%s' and '%s'"):format(o[1], o[2]) end
+    if o.channels == 2 then return nil, "--channels: 1 (grey) or 3 (colour), not 2" end
+    if o.split and o.split ~= "train" and o.split ~= "test" then return nil, "--split: train or test, not '" .. o.split .. "'" end
+    if not o.source then return nil, "which SOURCE? as in: sagan-lua pack folder:pictures/ -o pictures.safetensors" end
+    if not o.out then return nil, "where to? give -o FILE" end
     return o
 end
 

@@ -2,6 +2,7 @@
 local core = require "sagan.core"
 local run_folder = require "sagan.run_folder"
 local checkpoint = require "sagan.checkpoint"
+local options = require "sagan.options"
 local pictures = require "sagan.pictures"
 
 local HELP = [[
@@ -30,48 +31,19 @@ local function fail(...)
     return 1
 end
 
+local OPTIONS = {
+    ["-o"] = { "out", "text" }, ["--out"] = { "out", "text" }, ["--columns"] = { "columns", "count", 64 },
+    ["--rows"] = { "rows", "count", 64 }, ["--seed"] = { "seed", "whole" }, ["--truncation"] = { "truncation", "positive" },
+    ["--raw"] = { "raw" }, ["--attention"] = { "attention" },
+}
+
 local function parse(args)
-    local o = { columns = 10, rows = 10, seed = 0, out = "samples.png" }
-    local values = { ["-o"] = "out", ["--out"] = "out", ["--columns"] = "columns", ["--rows"] = "rows", ["--seed"] = "seed",
-        ["--truncation"] = "truncation" }
-    local flags = { ["--raw"] = "raw", ["--attention"] = "attention", ["--help"] = "help", ["-h"] = "help" }
-    local i = 1
-    while i <= #args do
-        local word, value = args[i]:match("^(%-%-[%w-]+)=(.*)$")
-        word = word or args[i]
-        if flags[word] then
-            o[flags[word]] = true
-        elseif values[word] then
-            if not value then
-                i = i + 1
-                value = args[i]
-            end
-            local key = values[word]
-            if not value then return nil, word .. " needs a value" end
-            if key ~= "out" then
-                local number = tonumber(value)
-                if not number or (key ~= "truncation" and (math.tointeger(number) == nil or number < 0)) or
-                    ((key == "columns" or key == "rows") and (number < 1 or number > 64)) or (key == "truncation" and not (number > 0)) then
-                    return nil, ("%s: '%s' is not a number that fits"):format(word, value)
-                end
-                value = key == "truncation" and number or math.tointeger(number)
-            end
-            if key == "out" and not value:lower():find("%.png$") then
-                return nil, ("%s: '%s' does not end in .png, the form that is written"):format(word, value)
-            end
-            o[key] = value
-        elseif word:sub(1, 1) == "-" then
-            local known = {}
-            for name in pairs(values) do known[#known + 1] = name end
-            for name in pairs(flags) do known[#known + 1] = name end
-            local near = require "sagan.nearest" (word, known)
-            return nil, ("unknown option '%s'%s"):format(word, near and "; did you mean " .. near .. "?" or "")
-        elseif o.what then
-            return nil, ("one run at a time: '%s' is a second one"):format(args[i])
-        else
-            o.what = args[i]
-        end
-        i = i + 1
+    local o, message = options.parse(args, OPTIONS)
+    if not o then return nil, message end
+    if o[2] then return nil, ("one run at a time: '%s' is a second one"):format(o[2]) end
+    o.what, o.out, o.seed, o.columns, o.rows = o[1], o.out or "samples.png", o.seed or 0, o.columns or 10, o.rows or 10
+    if not o.out:lower():find("%.png$") then
+        return nil, ("-o: '%s' does not end in .png, the form that is written"):format(o.out)
     end
     return o
 end
