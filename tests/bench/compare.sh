@@ -2,7 +2,8 @@
 # compare.sh - our training step and PyTorch's, alternately in one go, as ratios of medians: time and peak memory.
 #   tests/bench/compare.sh [pairs]            default 5; PYTHON names an interpreter that has torch
 # Every line is printed, the misses too. The peer runs tuned: one OpenMP pool, tcmalloc if it is installed, the faster layout
-# and form of attention's products of a first trial run. Peak memory is each process's own beyond what it had before the nets.
+# and form of attention's products of a first trial run. Memory is the peak of the resident set; of the peer's, what PyTorch
+# itself takes before the nets are built is left out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 pairs=${1:-5}
@@ -44,7 +45,7 @@ local function read(path, time, memory)
     end
     return median(times), median(mib)
 end
-local ours, ours_mib = read(arg[1], function(r) return r.cases[1].ms_per_step end, function(r) return r.cases[1].peak_mib end)
+local ours, ours_mib = read(arg[1], function(r) return r.cases[1].ms_per_step end, function(r) return r.cases[1].rss_peak_mib end)
 local peer, peer_mib = read(arg[2], function(r) return r.ms_per_step end,
     function(r) return r.peak_mib - r.settings.rss_before_mib end)
 print(("%5s %6s %6s %10s %12.1f %12.1f %9.2f %10.1f %10.1f %9.2f"):format(arg[3], arg[4], arg[5], arg[6], ours, peer, peer / ours,

@@ -79,6 +79,13 @@ local function config_of(case)
     return config
 end
 
+--- Highest resident memory of this process so far in MiB, where the system tells; what other programs can be compared with.
+local function resident_peak()
+    local status = system.read("/proc/self/status")
+    local kib = status and status:match("VmHWM:%s*(%d+)")
+    return kib and tonumber(kib) / 1024
+end
+
 --- Times one case.
 ---@param case {res: integer, width: integer, batch: integer, attention: integer|"none"}
 ---@param steps integer
@@ -114,6 +121,7 @@ function bench.run_case(case, steps, profile)
     return {
         res = case.res, width = case.width, batch = case.batch, attention = case.attention, steps = steps,
         ms_per_step = ms, images_per_s = case.batch * 1000 / ms, peak_mib = core.memory().bytes_peak / 2 ^ 20,
+        rss_peak_mib = resident_peak(),
         times_ms = (function()
             local list = {}
             for i, t in ipairs(times) do list[i] = t * 1000 end
