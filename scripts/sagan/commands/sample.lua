@@ -49,14 +49,14 @@ local function parse(args)
 end
 
 --- The generator in a checkpoint file, or in the newest checkpoint of a run that can be read.
-local function load_generator(what, options)
+local function load_generator(what, wanted)
     local kind = core.system.stat(what)
-    if kind and kind.type == "file" then return checkpoint.generator(what, options) end
+    if kind and kind.type == "file" then return checkpoint.generator(what, wanted) end
     local folder, message = run_folder.open(what)
     if not folder then return nil, message end
     local all = folder:checkpoints()
     for i, candidate in ipairs(all) do
-        local G, info = checkpoint.generator(candidate.path, options)
+        local G, info = checkpoint.generator(candidate.path, wanted)
         if G or i == #all then return G, info end
         io.stderr:write(info, ": not usable, trying an older one\n")
     end
