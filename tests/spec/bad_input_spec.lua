@@ -112,11 +112,13 @@ describe("bad input", function()
         end
 
         it("an unknown field or a wrong value is named with the file and the line", function()
-            script((EXPERIMENT:gsub("width", "widht")), { "bad.lua:1: ", "model.widht", "did you mean 'model.width'?" }, true)
+            script((EXPERIMENT:gsub("width", "widht")), { "bad.lua:1: ", "model.widht", "did you mean 'model.width'?" },
+                true)
             script("\n\n" .. EXPERIMENT:gsub("batch = 4", "batch = 'many'"), { "bad.lua:3: ", "train.batch", "many" }, true)
             script("local e = require('sagan').experiment\n\nreturn e { name = 'x', recipe = 'papr' }",
                 { "bad.lua:3: ", "did you mean 'paper'?" }, true)
-            script("#!/usr/bin/env sagan-lua\nreturn require('sagan').experiment 'x'", { "bad.lua:2: ", "a table of fields" }, true)
+            script("#!/usr/bin/env sagan-lua\nreturn require('sagan').experiment 'x'", { "bad.lua:2: ",
+                "a table of fields" }, true)
             script("return require('sagan').experiment { name = 'x', arms = 3 }", { "bad.lua:1: ", "arms" }, true)
             script("return require('sagan').experiment { name = 'x', arms = { { name = 'a', sed = 3 } } }",
                 { "bad.lua:1: ", "seed" }, true)
@@ -188,12 +190,14 @@ describe("bad input", function()
         it("IDX files that are cut off, lie about their size, or do not fit together", function()
             local function put(images, labels)
                 write("idx/train-images-idx3-ubyte", images)
-                if labels then write("idx/train-labels-idx1-ubyte", labels) else os.remove(at "idx/train-labels-idx1-ubyte") end
+                os.remove(at "idx/train-labels-idx1-ubyte")
+                if labels then write("idx/train-labels-idx1-ubyte", labels) end
             end
             local good = idx({ 4, 8, 8 }, random_bytes(256))
             local labels = idx({ 4 }, "\0\1\0\1")
             put(good, labels)
-            assert(core.dataset.open("idx:" .. at "idx", { resolution = 32 })) -- so the cases below fail for their own reason
+            -- good as it is, so the cases below fail for their own reason
+            assert(core.dataset.open("idx:" .. at "idx", { resolution = 32 }))
             put(good:sub(1, 200), labels)
             refuses_data("idx:idx", { "train-images" })
             put(good:sub(1, 10), labels)
@@ -242,7 +246,8 @@ describe("bad input", function()
             pack(string.pack("<i8", -1) .. good:sub(9))
             pack(string.pack("<i8", 2 ^ 62 | 0) .. good:sub(9))
             pack(safetensors('{"images":{"dtype":"U8","shape":[4294967296,4294967296,4294967296,3],"data_offsets":[0,8]}}', ("x"):rep(8)))
-            pack(safetensors('{"images":{"dtype":"U8","shape":[1000000,1000,1000,3],"data_offsets":[0,3000000000000]}}', ("x"):rep(8)))
+            pack(safetensors('{"images":{"dtype":"U8","shape":[1000000,1000,1000,3],"data_offsets":[0,3000000000000]}}',
+                ("x"):rep(8)))
             pack(safetensors('{"images":{"dtype":"U8","shape":[-1,2,2,3],"data_offsets":[0,8]}}', ("x"):rep(8)))
             pack(safetensors(("["):rep(100000)))
             pack(safetensors("{}"))

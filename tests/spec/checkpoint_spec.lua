@@ -38,7 +38,8 @@ describe("a checkpoint", function()
         local noise = {}
         for i = 1, 5000 do noise[i] = string.char(math.random(0, 255)) end
         local header = string.unpack("<I8", good)
-        for i, text in ipairs { "", good:sub(1, 7), good:sub(1, header // 2), good:sub(1, #good - 1), good .. "x", table.concat(noise),
+        for i, text in ipairs { "", good:sub(1, 7), good:sub(1, header // 2), good:sub(1, #good - 1), good .. "x",
+            table.concat(noise),
             string.pack("<I8", header) .. ("{"):rep(#good - 8) } do
             damaged("damaged", text)
             local output, code = d:run "tiny.lua --runs damaged"
@@ -58,7 +59,9 @@ describe("a checkpoint", function()
 
     it("cannot be continued when all are damaged, and nothing is deleted", function()
         damaged("hopeless", "damaged")
-        for _, step in ipairs { 2, 4 } do d:write(("hopeless/tiny/seed-5/checkpoints/step-%08d.safetensors"):format(step), "x") end
+        for _, step in ipairs { 2, 4 } do
+            d:write(("hopeless/tiny/seed-5/checkpoints/step-%08d.safetensors"):format(step), "x")
+        end
         d:refuses("tiny.lua --runs hopeless", { "step-00000006", "not usable" })
         assert.matches("no checkpoint can be read; --fresh starts over", (d:run "tiny.lua --runs hopeless"), 1, true)
         assert.equal(3, #d:list "hopeless/tiny/seed-5/checkpoints")
@@ -86,7 +89,8 @@ describe("a checkpoint", function()
         refused(good, { config = "return {" }, "config")
         refused(good, { config = "return { widht = 3 }" }, "widht")
         refused(good, { config = "os.exit(0)" }, "config")
-        refused(good, { config = metadata.config:gsub("width = 4", "width = 8") }, "other.safetensors: G: the state does not fit")
+        refused(good, { config = metadata.config:gsub("width = 4", "width = 8") },
+            "other.safetensors: G: the state does not fit")
         local part = {}
         for name, tensor in pairs(good) do if not name:find("ema.linear", 1, true) then part[name] = tensor end end
         refused(part, {}, "linear.weight")
@@ -116,7 +120,8 @@ describe("a checkpoint", function()
             for _, words in ipairs { "sample --help", "sample -h", "help sample" } do
                 local text = d:succeeds(words)
                 assert.matches("Examples\n  sagan%-lua sample runs/feat32", text)
-                for _, option in ipairs { "-o FILE", "--columns", "--rows", "--seed", "--truncation", "--raw", "--attention" } do
+                for _, option in ipairs { "-o FILE", "--columns", "--rows", "--seed", "--truncation", "--raw",
+                    "--attention" } do
                     assert(text:find(option, 1, true), option)
                 end
             end
@@ -126,7 +131,8 @@ describe("a checkpoint", function()
             d:refuses("sample", { "sagan-lua sample: which run?" })
             d:refuses("sample runs/tiny --colums 3", { "--colums", "did you mean --columns?" })
             d:refuses("sample runs/tiny --columns", { "--columns needs a value" })
-            for _, words in ipairs { "--columns 0", "--columns -1", "--columns x", "--rows 1.5", "--seed -1", "--seed=x", "--truncation 0",
+            for _, words in ipairs { "--columns 0", "--columns -1", "--columns x", "--rows 1.5", "--seed -1",
+                "--seed=x", "--truncation 0",
                 "--truncation nan", "--truncation -2", "--columns 1e9", "--rows 1e9" } do
                 d:refuses("sample runs/tiny " .. words, { words:match("^%-%-%a+"), words:match("[%w.-]+$"), "needs a" })
             end
@@ -148,7 +154,8 @@ describe("a checkpoint", function()
 
         it("writes pictures of the size it says, the same each time", function()
             local shown = {}
-            for i, words in ipairs { "", "", "--columns 3", "--rows 2", "--raw", "--seed 3", "--truncation 0.5", "--truncation 0.001",
+            for i, words in ipairs { "", "", "--columns 3", "--rows 2", "--raw", "--seed 3", "--truncation 0.5",
+                "--truncation 0.001",
                 "--attention", "--rows 64 --columns 1" } do
                 local name = ("sample-%d.png"):format(i)
                 local text = d:succeeds(("sample runs/tiny -o %s %s"):format(name, words))
@@ -233,7 +240,8 @@ describe("a checkpoint", function()
 
     it("doctor says what there is", function()
         local text = d:succeeds "doctor"
-        for _, word in ipairs { "cpu", "memory", "disk", "quadrupeds", "self%-check +a convolution gives the right number" } do
+        for _, word in ipairs { "cpu", "memory", "disk", "quadrupeds",
+            "self%-check +a convolution gives the right number" } do
             assert.matches(word, text)
         end
         assert.matches("Example\n  sagan%-lua doctor", d:succeeds "doctor --help")

@@ -5,9 +5,11 @@ local json = require "sagan.json"
 describe("json", function()
     it("writes values in one form", function()
         local cases = {
-            { 3, "3" }, { -3.0, "-3" }, { 0.1, "0.1" }, { 1 / 3, "0.3333333333333333" }, { 1e300, "1e+300" }, { 2 ^ 53, "9007199254740992" },
+            { 3, "3" }, { -3.0, "-3" }, { 0.1, "0.1" }, { 1 / 3, "0.3333333333333333" }, { 1e300, "1e+300" },
+            { 2 ^ 53, "9007199254740992" },
             { math.maxinteger, "9223372036854775807" }, { 5e-324, "4.94066e-324" },
-            { true, "true" }, { "", '""' }, { 'a"b\\c/\n\t\r\0\31', [["a\"b\\c/\n\t\r\u0000\u001f"]] }, { "Größe ☺", '"Größe ☺"' },
+            { true, "true" }, { "", '""' }, { 'a"b\\c/\n\t\r\0\31', [["a\"b\\c/\n\t\r\u0000\u001f"]] },
+            { "Größe ☺", '"Größe ☺"' },
             { { 1, "two", { 3 } }, '[1,"two",[3]]' }, { {}, "{}" }, { json.array {}, "[]" },
             { { b = 1, a = { y = false, x = "" }, ["1"] = 2 }, '{"1":2,"a":{"x":"","y":false},"b":1}' },
             { 0 / 0, '"nan"' }, { math.huge, '"inf"' }, { -math.huge, '"-inf"' },
@@ -54,9 +56,12 @@ describe("json", function()
     end)
 
     it("refuses what is not JSON and says where", function()
-        for _, text in ipairs { "", " ", "[", "[1", "[1,", "[1,]", "[,1]", "{", '{"a"', '{"a":', '{"a":1', '{"a":1,}', "{a:1}", "{'a':1}",
-            '{"a" 1}', "[1 2]", "1 2", "nul", "True", "nan", "inf", "NaN", "-", "+1", "01", "-01", ".5", "5.", "1e", "1e+", "0x10", "1.e3",
-            "1.5.2", "1-2", '"', '"a', '"\\', '"\\x"', '"\\u12"', '"\\u12g4"', '"\\ud83d"', '"\\ud83dx"', '"\\ude00"', '"\\ud83d\\u0041"',
+        for _, text in ipairs { "", " ", "[", "[1", "[1,", "[1,]", "[,1]", "{", '{"a"', '{"a":', '{"a":1', '{"a":1,}',
+            "{a:1}", "{'a':1}",
+            '{"a" 1}', "[1 2]", "1 2", "nul", "True", "nan", "inf", "NaN", "-", "+1", "01", "-01", ".5", "5.", "1e",
+            "1e+", "0x10", "1.e3",
+            "1.5.2", "1-2", '"', '"a', '"\\', '"\\x"', '"\\u12"', '"\\u12g4"', '"\\ud83d"', '"\\ud83dx"', '"\\ude00"',
+            '"\\ud83d\\u0041"',
             '"a\nb"', '"\0"', "\0", "[1]]", "}", "]", "\xef\xbb\xbf1", ("["):rep(200), ("["):rep(200) .. ("]"):rep(200) } do
             local value, message = json.decode(text)
             assert(value == nil, text)
@@ -71,7 +76,8 @@ describe("json", function()
         local good = json.encode { a = { 1, 2.5, { b = "text \n" } }, c = true, d = json.array {} }
         for _ = 1, 3000 do
             local at = math.random(#good)
-            local text = good:sub(1, at - 1) .. string.char(math.random(0, 255)) .. good:sub(at + 1, math.random(at, #good + 5))
+            local text = good:sub(1, at - 1) .. string.char(math.random(0, 255))
+                .. good:sub(at + 1, math.random(at, #good + 5))
             local value, message = json.decode(text)
             assert(value ~= nil or type(message) == "string", text)
         end

@@ -77,7 +77,8 @@ describe("runs", function()
                 local path = ("/tiny/seed-%d/checkpoints/%s"):format(seed, LAST)
                 assert.equal("", d:differing("quoted" .. path, "expanded" .. path))
             end
-            assert.not_equal("", d:differing("quoted/tiny/seed-5/checkpoints/" .. LAST, "quoted/tiny/seed-6/checkpoints/" .. LAST))
+            assert.not_equal("", d:differing("quoted/tiny/seed-5/checkpoints/" .. LAST,
+                "quoted/tiny/seed-6/checkpoints/" .. LAST))
             local text = d:succeeds "tiny.lua attention={8,16} data=quadrupeds:16 data=quadrupeds:32 --dry-run"
             assert.matches("-- 2 of 2", text, 1, true)
             assert.matches("generator = { 8, 16 }", text, 1, true)
@@ -109,7 +110,8 @@ describe("runs", function()
     describe("folders", function()
         it("of another configuration are refused, naming the field", function()
             local before = d:shell "find whole -type f | sort | xargs md5sum"
-            d:refuses("tiny.lua optimizer.lr_d=1e-3 --runs whole", { "whole/tiny/seed-5", "optimizer.lr_d was 0.0004, now 0.001",
+            d:refuses("tiny.lua optimizer.lr_d=1e-3 --runs whole", { "whole/tiny/seed-5",
+                "optimizer.lr_d was 0.0004, now 0.001",
                 "name=", "--fresh" })
             d:refuses("tiny.lua data=quadrupeds:32 --runs whole", { "data was", "quadrupeds:64", "quadrupeds:32" })
             assert.equal(before, (d:shell "find whole -type f | sort | xargs md5sum"))
@@ -169,7 +171,8 @@ describe("runs", function()
         local text = d:shell [[
             for pause in 0.5 1 2 4 8; do
                 rm -rf stopped
-                timeout --preserve-status -k 20 -s INT $pause "$SAGAN" tiny.lua --runs stopped train.steps=100000 checkpoint.every=100000
+                timeout --preserve-status -k 20 -s INT $pause \
+                    "$SAGAN" tiny.lua --runs stopped train.steps=100000 checkpoint.every=100000
                 echo "code $?"
                 ls stopped/tiny/seed-5/checkpoints/*.safetensors 2>/dev/null && break
             done]]
@@ -209,7 +212,8 @@ describe("runs", function()
             d:succeeds "tiny.lua --runs full train.steps=4"
             local before = d:list(checkpoints "full")
             assert.same({ "step-00000002.safetensors", "step-00000004.safetensors" }, before)
-            fails(500, "tiny.lua --runs full log.tensorboard=false", { "step-00000006.safetensors", "File too large", "continues from step 4" })
+            fails(500, "tiny.lua --runs full log.tensorboard=false", { "step-00000006.safetensors", "File too large",
+                "continues from step 4" })
             assert.same(before, d:list(checkpoints "full"))
             d:succeeds "tiny.lua --runs full"
             same_as_whole "full"
@@ -309,7 +313,8 @@ describe("runs", function()
 
         it("how often a run logs, draws and saves changes nothing else", function()
             local plain = last ""
-            for _, words in ipairs { "sample.every=1 sample.attention=true", "log.every=1 log.tensorboard=false", "checkpoint.every=1 checkpoint.keep=1" } do
+            for _, words in ipairs { "sample.every=1 sample.attention=true", "log.every=1 log.tensorboard=false",
+                "checkpoint.every=1 checkpoint.keep=1" } do
                 local path = last(words)
                 assert.equal("", d:differing(plain, path))
                 if not words:find "keep" then -- the last step is drawn in all runs, so look at one before it too
@@ -326,7 +331,8 @@ describe("runs", function()
                     local it = adam(net, options)
                     local step = it.step
                     function it.step(self)
-                        print(("rate %s %.9g"):format(options.lr == 4e-4 and "D" or "G", self.hyper:totable()[1] / options.lr))
+                        print(("rate %s %.9g"):format(options.lr == 4e-4 and "D" or "G",
+                            self.hyper:totable()[1] / options.lr))
                         return step(self)
                     end
                     return it
@@ -357,7 +363,8 @@ describe("runs", function()
             local data = assert(core.dataset.open("quadrupeds:16", { resolution = 32 }))
             local function gradient(accumulate, d_forward)
                 local config = assert(experiment.resolve(dofile(d:at "tiny.lua"), {
-                    "train.accumulate=" .. accumulate, "train.d_forward=" .. d_forward, "model.spectral_norm.discriminator=false",
+                    "train.accumulate=" .. accumulate, "train.d_forward=" .. d_forward,
+                        "model.spectral_norm.discriminator=false",
                     "log.every=1" }))[1]
                 config.model.classes, config.model.channels = data.classes, data.channels
                 local trainer = Trainer.new(config, { classes = data.classes, set = data })
