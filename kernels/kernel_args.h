@@ -161,7 +161,8 @@ typedef struct softmax_args {
     sag_dtype act;
 } softmax_args;
 
-/* q {B,NQ,D}, k {B,NK,D}, v {B,NK,E}, o {B,NQ,E}, lse {B,NQ}: log of the sum of exp(scale * q.k), saved for backward. */
+/* q {B,NQ,D}, k {B,NK,D}, v {B,NK,E}, o {B,NQ,E}, lse {B,NQ}: log of the sum of exp(scale * q.k), to the base that the
+ * backend likes; only its own backward reads it. */
 typedef struct attention_args {
     const void *q, *k, *v, *o_saved, *do_;
     void *o, *dq, *dk, *dv;

@@ -72,7 +72,7 @@ __attribute__((always_inline)) static inline void tile_panel(const int vecs, con
 }
 
 /* m rows, `vectors` * CPU_LANES columns. A panel of B stays in L1 while all rows pass over it. */
-static void tile_product(const tile_operands *t, int64_t m, int64_t vectors)
+static inline void tile_product(const tile_operands *t, int64_t m, int64_t vectors)
 {
     int64_t v = 0;
     for (; v + TILE_VECS <= vectors; v += TILE_VECS) tile_panel(TILE_VECS, t, m, v * CPU_LANES);
@@ -83,6 +83,69 @@ static void tile_product(const tile_operands *t, int64_t m, int64_t vectors)
 #endif
     case 1: tile_panel(1, t, m, v * CPU_LANES); break;
     default: break;
+    }
+}
+
+/*
+ * The same with lanes over the depth, for a C of few columns: C[m][n] (+)= sum over k of A[m][k] B[n][k], the depth in
+ * whole vectors. cols divides CPU_LANES, rows of C follow each other. CPU_LANES sums of vectors stay in registers and are
+ * then added across, all at once. Rows of A up to a multiple of CPU_LANES / cols are read; their sums are not stored.
+ */
+__attribute__((always_inline)) static inline cpu_vec sum_across(cpu_vec *x)
+{
+    for (int n = CPU_LANES; n > 1; n /= 2) { /* a group of n lanes holds partial sums of one row: its halves are added */
+        cpu_ivec low, high;
+        for (int l = 0; l < CPU_LANES; l++) {
+            const int place = l % n, half = n / 2, from = l - place;
+            low[l] = place < half ? from + place : CPU_LANES + from + place - half;
+            high[l] = low[l] + half;
+        }
+        for (int i = 0; i < n / 2; i++)
+            x[i] = __builtin_shuffle(x[i], x[i + n / 2], low) + __builtin_shuffle(x[i], x[i + n / 2], high);
+    }
+    return x[0];
+}
+
+__attribute__((always_inline)) static inline void lane_block(const int cols, const tile_operands *t, int64_t row,
+                                                             int64_t rows, int64_t vectors)
+{
+    enum { MOST = CPU_LANES };
+    const int each = CPU_LANES / cols;
+    const float *a = t->a + row * t->a_row, *b = t->b;
+    const int64_t a_row = t->a_row, b_row = t->b_row;
+    cpu_vec sum[MOST] = {{0}};
+    for (int64_t v = 0; v < vectors; v++, a += CPU_LANES, b += CPU_LANES) {
+        cpu_vec column[MOST];
+        for (int n = 0; n < cols; n++) column[n] = cpu_load(b + n * b_row);
+        for (int m = 0; m < each; m++) {
+            const cpu_vec x = cpu_load(a + m * a_row);
+            for (int n = 0; n < cols; n++) sum[m * cols + n] += x * column[n];
+        }
+    }
+    float *c = t->c + row * cols;
+    cpu_vec total = sum_across(sum);
+    if (each <= rows) {
+        cpu_store(c, t->accumulate ? cpu_load(c) + total : total);
+        return;
+    }
+    for (int64_t i = 0; i < rows * cols; i++) c[i] = t->accumulate ? c[i] + total[i] : total[i];
+}
+
+/* More columns than these are better off in lanes, even in half of them. */
+static inline bool lanes_fit(int64_t cols)
+{
+    return cols == 1 || cols == 2 || (cols == 4 && CPU_LANES >= 8);
+}
+
+static inline void lane_product(const tile_operands *t, int64_t m, int64_t cols, int64_t vectors)
+{
+    for (int64_t row = 0; row < m; row += CPU_LANES / cols) {
+        switch (cols) {
+        case 1: lane_block(1, t, row, m - row, vectors); break;
+        case 2: lane_block(2, t, row, m - row, vectors); break;
+        case 4: lane_block(4, t, row, m - row, vectors); break;
+        default: break;
+        }
     }
 }
 

@@ -56,6 +56,8 @@ int main(int argc, char **argv)
     if (sag_context_create(SAG_CPU, &ctx) != SAG_OK) return 1;
     if (argc > 1) sag_context_set_threads(ctx, atoi(argv[1]));
     printf("%s, %d threads\n", sag_cpu_isa(), sag_context_threads(ctx));
+    measure(ctx, 8, 1024, 1024, 1, 8);
+    measure(ctx, 8, 1024, 1024, 2, 16);
     measure(ctx, 8, 1024, 1024, 4, 32);
     measure(ctx, 8, 1024, 1024, 8, 64);
     measure(ctx, 4, 1024, 1024, 16, 128);

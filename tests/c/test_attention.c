@@ -120,6 +120,52 @@ static void test_matches_dense(void **state)
     compare(2, 5, 1, 3, 20, 1, 1, 2e-6);         /* a single key: o = v */
     compare(40, 16, 16, 4, 8, 1, 1, 2e-6);       /* many images: one chunk each */
     compare(1, 50, 1100, 128, 9, 0.1f, 1, 3e-6); /* several chunks of several tiles */
+    for (int64_t d = 1; d <= 4; d++) /* few channels, keys in whole vectors and not, beyond a tile and not */
+        for (int64_t e = 8; e <= 16; e += 8) {
+            compare(2, 61, 128, d, e, 1, 1, 2e-6);
+            compare(1, 50, 113, d, e, 0.5, 2, 2e-6);
+            compare(1, 13, 391, d, e, 1, 1, 2e-6);
+        }
+}
+
+/* Scores around `centre`: softmax does not see it, the way to the result does. Keys fill no tile. */
+static void shifted(float centre, int64_t d, int64_t e)
+{
+    const int64_t nq = 50, nk = 150;
+    const double scale = 1;
+    sag_tensor *in[3];
+    make_inputs(in, 1, nq, nk, d, e, 1);
+    const float root = sqrtf(fabsf(centre));
+    float *q = sag_tensor_data(in[0]), *k = sag_tensor_data(in[1]);
+    for (int64_t i = 0; i < nq; i++) q[i * d] = root;
+    for (int64_t j = 0; j < nk; j++) k[j * d] = (centre < 0 ? -root : root) + 0.3f * k[j * d];
+    for (int i = 0; i < 3; i++) assert_ok(sag_tensor_require_grad(in[i]));
+    sag_tensor *o = apply(SAG_OP_attention, in, &scale), *r = make_tensor(sag_shape3(1, nq, e), 4);
+    dense t = dense_attention(in, scale, f32(r));
+    const double tolerance = 1e-5 + 1e-6 * fabs((double)centre); /* a score has the rounding of its size */
+    assert_close(f32(o), t.o, nq * e, tolerance);
+    assert_ok(sag_tape_backward_from(o, r));
+    /* in dq the common part of the keys cancels: its roundings stay */
+    assert_close(f32(sag_tensor_grad(in[0])), t.dq, nq * d, 5 * tolerance * (double)(1 + root));
+    assert_close(f32(sag_tensor_grad(in[1])), t.dk, nk * d, 5 * tolerance);
+    assert_close(f32(sag_tensor_grad(in[2])), t.dv, nk * e, tolerance);
+    dense_free(&t);
+    sag_tensor_release(o);
+    sag_tensor_release(r);
+    release_all(in, 3);
+}
+
+static void test_shifted_scores(void **state)
+{
+    (void)state;
+    const float centres[] = {30, 41, 42, 100, 1000, -30, -41, -42, -100, -1000};
+    for (int i = 0; i < 8; i++) shifted(-92 - (float)i, 1, 8); /* beyond the last key p would be infinite */
+    for (int i = 0; i < 10; i++) {
+        shifted(centres[i], 1, 8);
+        shifted(centres[i], 2, 16);
+        shifted(centres[i], 4, 32);
+        shifted(centres[i], 9, 5);
+    }
 }
 
 static void test_gradients(void **state)
@@ -210,8 +256,9 @@ static void test_threads(void **state)
 {
     (void)state;
     const double scale = 1;
-    const int64_t sizes[][5] = {{2, 300, 300, 4, 32}, {1, 257, 1029, 9, 21}, {35, 60, 15, 3, 8}};
-    for (int i = 0; i < 3; i++) {
+    const int64_t sizes[][5] = {{2, 300, 300, 4, 32}, {1, 257, 1029, 9, 21}, {35, 60, 15, 3, 8}, {3, 259, 259, 1, 8},
+                                {2, 200, 300, 2, 16}};
+    for (int i = 0; i < 5; i++) {
         sag_tensor *in[3];
         make_inputs(in, sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3], sizes[i][4], 1);
         check_threads(SAG_OP_attention, in, &scale, 7);
@@ -394,6 +441,7 @@ int main(void)
         cmocka_unit_test(test_matches_dense),
         cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_partial_gradients),
+        cmocka_unit_test(test_shifted_scores),
         cmocka_unit_test(test_extreme_logits),
         cmocka_unit_test(test_nan_spreads),
         cmocka_unit_test(test_threads),

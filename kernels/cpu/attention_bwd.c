@@ -1,0 +1,226 @@
+/*
+ * attention_bwd.c - gradients of attention: p_ij = 2^(s_ij - lse_i) is computed again tile by tile, never stored whole.
+ *
+ * With delta_i = do_i . o_i and dp_ij = do_i . v_j:
+ *   ds_ij = p_ij (dp_ij - delta_i);  dv_j = sum_i p_ij do_i;  dk_j = scale sum_i ds_ij q_i;  dq_i = scale sum_j ds_ij k_j
+ * A piece of work owns a chunk of keys, so dk and dv are its own; its share of dq goes to a buffer of its own and the few
+ * shares are added in order. Pieces depend on the shapes only: the bits do not depend on the number of threads.
+ * With few channels dk and dv grow turned round, lanes over keys, which wastes no lanes; so does dq, added across lanes.
+ * Memory beside the tensors: copies of k and v in tiles and at most 8 shares of dq, all O(N).
+ */
+#include "kernels/cpu/attention_tiles.h"
+
+#define MAX_CHUNKS 8
+#define WANTED_PIECES 32 /* enough for the cores of one machine */
+
+/* What all pieces of a backward pass read, and the shares of dq {batch, chunks, nq, dp}. */
+typedef struct backward_plan {
+    const attention_args *a;
+    const float *kt, *vt; /* tiles turned round; kt carries the scale and log2(e); vt NULL: neither dq nor dk is wanted */
+    const float *k_rows;  /* rows of whole vectors, for dq of many channels */
+    const float *delta;
+    float *dq_share;
+    float dq_factor;      /* what a sum of shares lacks: they are products with kt or with k */
+    int64_t tiles, chunks, tiles_per_chunk, dp;
+    bool turn_dv; /* a tile's dv is {e, keys}, else {keys, e} */
+} backward_plan;
+
+/* s becomes p; dp becomes ds. */
+static void backward_softmax(float *s, float *dp, const float *lse, const float *delta, int64_t rows, int64_t vectors)
+{
+    for (int64_t r = 0; r < rows; r++, s += TILE_KEYS) {
+        const cpu_vec shift = cpu_splat(lse[r]), mean = cpu_splat(delta[r]);
+        for (int64_t v = 0; v < vectors; v++) {
+            const cpu_vec p = exp2_below(cpu_load(s + v * CPU_LANES) - shift);
+            cpu_store(s + v * CPU_LANES, p);
+            if (dp) {
+                float *at = dp + r * TILE_KEYS + v * CPU_LANES;
+                cpu_store(at, p * (cpu_load(at) - mean));
+            }
+        }
+    }
+}
+
+/* The same with the scores of few channels computed on the way. */
+__attribute__((always_inline)) static inline void softmax_of_few(const int d, const backward_plan *plan, int64_t row0,
+                                                                 const float *kt, float *s, float *dp, int64_t rows,
+                                                                 int64_t vectors)
+{
+    const float *q = (const float *)plan->a->q + row0 * d;
+    for (int64_t r = 0; r < rows; r++, s += TILE_KEYS, dp += TILE_KEYS, q += d) {
+        const cpu_vec shift = cpu_splat(plan->a->lse[row0 + r]), mean = cpu_splat(plan->delta[row0 + r]);
+        cpu_vec query[4];
+        for (int c = 0; c < d; c++) query[c] = cpu_splat(q[c]);
+        for (int64_t j = 0; j < vectors * CPU_LANES; j += CPU_LANES) {
+            const cpu_vec p = exp2_below(score_few(d, query, kt + j) - shift);
+            cpu_store(s + j, p);
+            cpu_store(dp + j, p * (cpu_load(dp + j) - mean));
+        }
+    }
+}
+
+/* p and ds of a block of queries against one tile. */
+static void probabilities(const backward_plan *plan, int64_t row0, int64_t rows, const float *kt, const float *vt,
+                          float *s, float *ds, int64_t keys)
+{
+    const attention_args *a = plan->a;
+    const int64_t stride = tile_stride(a->nk), vectors = cpu_ceil_div(keys, CPU_LANES);
+    if (vt)
+        tile_product(&(tile_operands){.a = (const float *)a->do_ + row0 * a->e,
+                                      .a_row = a->e,
+                                      .a_depth = 1,
+                                      .b = vt,
+                                      .b_row = stride,
+                                      .c = ds,
+                                      .c_row = TILE_KEYS,
+                                      .depth = a->e},
+                     rows, vectors);
+    switch (vt && is_few(a->d, a->nk) ? a->d : 0) {
+    case 1: softmax_of_few(1, plan, row0, kt, s, ds, rows, vectors); break;
+    case 2: softmax_of_few(2, plan, row0, kt, s, ds, rows, vectors); break;
+    case 4: softmax_of_few(4, plan, row0, kt, s, ds, rows, vectors); break;
+    default:
+        score_tile(s, (const float *)a->q + row0 * a->d, kt, stride, rows, keys, a->d);
+        backward_softmax(s, vt ? ds : NULL, a->lse + row0, plan->delta + row0, rows, vectors);
+    }
+    for (int64_t r = 0; r < rows && keys < vectors * CPU_LANES; r++) /* no key has these: what is there may be NaN */
+        for (int64_t j = keys; j < vectors * CPU_LANES; j++) ds[r * TILE_KEYS + j] = 0;
+}
+
+/* to {keys, cols} (+)= factor * sums. */
+static void store(float *to, const float *sums, int64_t by_key, int64_t by_channel, int64_t keys, int64_t cols,
+                  float factor, int accumulate)
+{
+    for (int64_t j = 0; j < keys; j++, to += cols)
+        for (int64_t c = 0; c < cols; c++)
+            to[c] = (accumulate ? to[c] : 0) + factor * sums[j * by_key + c * by_channel];
+}
+
+/* One tile of keys against all queries of image b. Columns of s beyond the last key hold garbage that nobody reads. */
+static void backward_tile(const backward_plan *plan, float *work, int64_t b, int64_t tile, float *dq_share, bool first)
+{
+    const attention_args *a = plan->a;
+    const int64_t j0 = tile * TILE_KEYS, keys = cpu_min64(TILE_KEYS, a->nk - j0), d = a->d, e = a->e;
+    const int64_t dp = plan->dp, stride = tile_stride(a->nk), vectors = cpu_ceil_div(keys, CPU_LANES);
+    const float *kt = plan->kt + (b * plan->tiles + tile) * d * stride;
+    const float *vt = plan->vt ? plan->vt + (b * plan->tiles + tile) * e * stride : NULL;
+    float *s = work, *ds = s + BLOCK_QUERIES * TILE_KEYS, *dvt = ds + BLOCK_QUERIES * TILE_KEYS,
+          *dkt = dvt + TILE_KEYS * e;
+    for (int64_t i0 = 0; i0 < a->nq; i0 += BLOCK_QUERIES) {
+        const int64_t rows = cpu_min64(BLOCK_QUERIES, a->nq - i0), row0 = b * a->nq + i0;
+        probabilities(plan, row0, rows, kt, vt, s, ds, keys);
+        tile_operands over_queries = {
+            .a_row = 1, .b_row = TILE_KEYS, .c_row = TILE_KEYS, .depth = rows, .accumulate = i0 > 0};
+        if (a->dv && plan->turn_dv) {
+            over_queries.a = (const float *)a->do_ + row0 * e;
+            over_queries.a_depth = e;
+            over_queries.b = s;
+            over_queries.c = dvt;
+            tile_product(&over_queries, e, vectors);
+        } else if (a->dv) {
+            tile_product(&(tile_operands){.a = s,
+                                          .a_row = 1,
+                                          .a_depth = TILE_KEYS,
+                                          .b = (const float *)a->do_ + row0 * e,
+                                          .b_row = e,
+                                          .c = dvt,
+                                          .c_row = e,
+                                          .depth = rows,
+                                          .accumulate = i0 > 0},
+                         keys, e / CPU_LANES);
+        }
+        if (a->dk) {
+            over_queries.a = (const float *)a->q + row0 * d;
+            over_queries.a_depth = d;
+            over_queries.b = ds;
+            over_queries.c = dkt;
+            tile_product(&over_queries, d, vectors);
+        }
+        if (!a->dq) continue;
+        tile_operands over_keys = {
+            .a = ds, .a_row = TILE_KEYS, .a_depth = 1, .c = dq_share + i0 * dp, .c_row = dp, .accumulate = !first};
+        if (plan->k_rows) {
+            over_keys.b = plan->k_rows + (b * a->nk + j0) * dp;
+            over_keys.b_row = dp;
+            over_keys.depth = keys;
+            tile_product(&over_keys, rows, dp / CPU_LANES);
+        } else {
+            over_keys.b = kt;
+            over_keys.b_row = stride;
+            lane_product(&over_keys, rows, d, vectors);
+        }
+    }
+    if (a->dv) {
+        const int64_t by_key = plan->turn_dv ? 1 : e, by_channel = plan->turn_dv ? TILE_KEYS : 1;
+        store((float *)a->dv + (b * a->nk + j0) * e, dvt, by_key, by_channel, keys, e, 1, a->accumulate_v);
+    }
+    if (a->dk) store((float *)a->dk + (b * a->nk + j0) * d, dkt, 1, TILE_KEYS, keys, d, a->scale, a->accumulate_k);
+}
+
+static float *row_products(sag_kernel_env *env, const float *x, const float *y, int64_t rows, int64_t cols)
+{
+    float *to = env->scratch(env, (size_t)rows * sizeof *to);
+    if (!to) return NULL;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * cols > SERIAL_WORK)
+    for (int64_t r = 0; r < rows; r++) {
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < cols; c++) sum += x[r * cols + c] * y[r * cols + c];
+        to[r] = sum;
+    }
+    return to;
+}
+
+static void add_shares(sag_kernel_env *env, const backward_plan *plan)
+{
+    const attention_args *a = plan->a;
+    const int64_t rows = a->batch * a->nq, share = a->nq * plan->dp;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * plan->dp > SERIAL_WORK)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *from = plan->dq_share + r / a->nq * plan->chunks * share + r % a->nq * plan->dp;
+        float *to = (float *)a->dq + r * a->d;
+        for (int64_t c = 0; c < a->d; c++) {
+            float sum = from[c];
+            for (int64_t i = 1; i < plan->chunks; i++) sum += from[i * share + c];
+            to[c] = (a->accumulate_q ? to[c] : 0) + plan->dq_factor * sum;
+        }
+    }
+}
+
+int CPU_ISA(attention_bwd)(sag_kernel_env *env, const attention_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (!a->dq && !a->dk && !a->dv) return SAG_KERNEL_OK;
+    const bool scores = a->dq || a->dk, lanes = lanes_fit(a->d);
+    backward_plan p = {.a = a,
+                       .tiles = cpu_ceil_div(a->nk, TILE_KEYS),
+                       .dp = lanes ? a->d : tile_padded(a->d),
+                       .dq_factor = lanes ? LN_2 : a->scale,
+                       .turn_dv = a->e % CPU_LANES != 0 || a->e == CPU_LANES};
+    const int64_t wanted = cpu_min64(cpu_ceil_div(WANTED_PIECES, a->batch), MAX_CHUNKS);
+    p.tiles_per_chunk = cpu_ceil_div(p.tiles, cpu_min64(wanted, p.tiles));
+    p.chunks = cpu_ceil_div(p.tiles, p.tiles_per_chunk);
+    const int64_t items = a->batch * p.chunks, share = a->nq * p.dp;
+    const int64_t work_size = 2 * BLOCK_QUERIES * TILE_KEYS + TILE_KEYS * (a->e + a->d);
+
+    p.kt = pack_keys(env, a->k, a->batch, a->nk, a->d, a->scale * LOG2_E);
+    p.delta = row_products(env, a->do_, a->o_saved, a->batch * a->nq, a->e);
+    float *work = env->scratch(env, (size_t)(env->threads * work_size) * sizeof *work);
+    if (!p.kt || !p.delta || !work) return SAG_KERNEL_NO_MEMORY;
+    if (scores && !(p.vt = pack_keys(env, a->v, a->batch, a->nk, a->e, 1))) return SAG_KERNEL_NO_MEMORY;
+    if (a->dq) {
+        if (!lanes && !(p.k_rows = pad_rows(env, a->k, a->batch * a->nk, a->d))) return SAG_KERNEL_NO_MEMORY;
+        p.dq_share = env->scratch(env, (size_t)(items * share) * sizeof(float));
+        if (!p.dq_share) return SAG_KERNEL_NO_MEMORY;
+    }
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (a->batch * a->nq * a->nk > SERIAL_WORK)
+    for (int64_t i = 0; i < items; i++) {
+        const int64_t b = i / p.chunks, first = i % p.chunks * p.tiles_per_chunk;
+        const int64_t last = cpu_min64(first + p.tiles_per_chunk, p.tiles);
+        for (int64_t tile = first; tile < last; tile++)
+            backward_tile(&p, work + omp_get_thread_num() * work_size, b, tile,
+                          p.dq_share ? p.dq_share + i * share : NULL, tile == first);
+    }
+    if (a->dq) add_shares(env, &p);
+    return SAG_KERNEL_OK;
+}
