@@ -114,7 +114,8 @@ local function open_data(config)
     local histogram = data:histogram()
     local least, most = math.huge, 0
     for _, count in ipairs(histogram) do least, most = math.min(least, count), math.max(most, count) end
-    say("data     %s: %d images, %d classes (%d to %d each), %dx%d, %s%s", data.name, data.count, data.classes, least, most,
+    say("data     %s: %d images, %d classes (%s each), %dx%d, %s%s", data.name, data.count, data.classes,
+        least == most and tostring(most) or ("%d to %d"):format(least, most),
         data.height, data.width, data.channels == 1 and "grey" or "RGB",
         data.skipped > 0 and (", %d unreadable skipped"):format(data.skipped) or "")
     opened[key] = {
