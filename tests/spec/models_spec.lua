@@ -223,6 +223,24 @@ describe("the networks", function()
         assert.equal("block2.conv2", G.block2.conv2:path())
     end)
 
+    it("hold on to their result and what the tape needs, not to what waits for the collector", function()
+        local G = Generator(model(32, 2, 3, { 16 })):build { seed = 1 }
+        local D = Discriminator(model(32, 2, 3, { 16 })):build { seed = 1 }
+        local z, which = random({ 4, 128 }), labels { 0, 1, 2, 0 }
+        collectgarbage()
+        collectgarbage("stop")
+        local before = core.memory().bytes_in_use
+        local y = core.no_grad(G, z, which)
+        local images = core.memory().bytes_in_use - before
+        local x = G(z, which)
+        D(x, which):mean():backward()
+        local rest = core.memory().bytes_in_use - before - images
+        collectgarbage("restart")
+        assert.same({ 4, 32, 32, 3 }, y.shape)
+        assert.is_true(images <= 1.25 * 4 * 32 * 32 * 3 * 4, images .. " bytes for the images")
+        assert.is_true(rest <= images + 4096, rest .. " bytes for the same images and some logits")
+    end)
+
     it("leave nothing behind", function()
         helper.no_leaks(function()
             local m = model(32, 1, 2, { 16 })

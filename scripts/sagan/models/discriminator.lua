@@ -19,6 +19,7 @@ local parts = require "sagan.models.parts"
 ---@field classes integer?  nil: not conditional
 ---@overload fun(config: table): sagan.models.Discriminator
 local Discriminator = nn.class("Discriminator")
+Discriminator.scoped = true
 
 ---@param config table  the `model` part of a configuration
 function Discriminator:init(config)
@@ -66,8 +67,7 @@ function Discriminator:forward(x, labels)
     if self.classes and not labels then
         error("D: this discriminator is conditional: D(images, labels)", 3)
     end
-    local h = x
-    for _, stage in ipairs(self.stages) do h = stage(h) end
+    local h = parts.run(self.stages, x)
     core.set_path(self.full_path)
     h = ops.global_sum_pool(ops.relu(h))
     local logits = self.linear(h)

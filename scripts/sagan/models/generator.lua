@@ -20,6 +20,7 @@ local parts = require "sagan.models.parts"
 ---@field classes integer?  nil: not conditional
 ---@overload fun(config: table): sagan.models.Generator
 local Generator = nn.class("Generator")
+Generator.scoped = true
 
 ---@param config table  the `model` part of a configuration
 function Generator:init(config)
@@ -65,7 +66,7 @@ function Generator:forward(z, labels)
     local h = self.linear(z)
     core.set_path(self.full_path)
     h = h:reshape(z:size(1), 4, 4, self.first_channels)
-    for _, stage in ipairs(self.stages) do h = stage(h, labels) end
+    h = parts.run(self.stages, h, labels)
     h = self.conv(self.bn(h))
     core.set_path(self.full_path)
     return core.ops.tanh(h)

@@ -84,6 +84,21 @@ function parts.attention(s, net, channels)
     }
 end
 
+--- One stage after the other; what lies between two stages is let go of as soon as the second has run.
+---@param stages sagan.nn.Module[]
+---@param x sagan.Tensor
+---@param labels? sagan.Tensor
+---@return sagan.Tensor
+function parts.run(stages, x, labels)
+    local h = x
+    for _, stage in ipairs(stages) do
+        local y = stage(h, labels)
+        if h ~= x and h ~= y then h:release() end -- a stage that is bypassed returns what it was given
+        h = y
+    end
+    return h
+end
+
 --- The methods that both networks have for their attention modules.
 ---@param class table
 function parts.with_attention(class)

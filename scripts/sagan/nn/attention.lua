@@ -28,6 +28,7 @@ local Conv2d = require("sagan.nn.conv").Conv2d
 ---@field held? {q: sagan.Tensor, k: sagan.Tensor, o: sagan.Tensor, x: sagan.Tensor, height: integer, width: integer, key_height: integer, key_width: integer}
 ---@overload fun(options: sagan.nn.SelfAttentionOptions): sagan.nn.SelfAttention
 local SelfAttention = Module.class("SelfAttention")
+SelfAttention.scoped = true
 
 local FORMS <const> = { slides = true, pooled = true, v2 = true }
 

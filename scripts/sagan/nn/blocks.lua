@@ -43,6 +43,7 @@ end
 ---@class sagan.nn.GeneratorBlock: sagan.nn.Module
 ---@overload fun(options: sagan.nn.GeneratorBlockOptions): sagan.nn.GeneratorBlock
 local GeneratorBlock = Module.class("GeneratorBlock")
+GeneratorBlock.scoped = true
 
 ---@param o sagan.nn.GeneratorBlockOptions
 function GeneratorBlock:init(o)
@@ -78,6 +79,7 @@ function GeneratorBlock:describe() return ("GeneratorBlock %d -> %d"):format(sel
 ---@class sagan.nn.DiscriminatorBlock: sagan.nn.Module
 ---@overload fun(options: sagan.nn.DiscriminatorBlockOptions): sagan.nn.DiscriminatorBlock
 local DiscriminatorBlock = Module.class("DiscriminatorBlock")
+DiscriminatorBlock.scoped = true
 
 ---@param o sagan.nn.DiscriminatorBlockOptions
 function DiscriminatorBlock:init(o)
@@ -126,6 +128,7 @@ end
 ---@class sagan.nn.ResidualBlock: sagan.nn.Module
 ---@overload fun(options: sagan.nn.ResidualBlockOptions): sagan.nn.ResidualBlock
 local ResidualBlock = Module.class("ResidualBlock")
+ResidualBlock.scoped = true
 
 ---@param o sagan.nn.ResidualBlockOptions
 function ResidualBlock:init(o)

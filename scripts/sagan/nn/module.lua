@@ -52,12 +52,9 @@ end
 ---@return any ... what :forward returns
 function Module:__call(...)
     local root = self.root or self:top():build { seed = 0 }
-    if root.running then
-        core.set_path(self.full_path)
-        return self:forward(...)
-    end
-    local pass <close> = root:begin_pass(self)
+    local pass <close> = not root.running and root:begin_pass(self) or nil
     core.set_path(self.full_path)
+    if self.scoped then return core.scope(self.forward, self, ...) end
     return self:forward(...)
 end
 
@@ -66,7 +63,9 @@ function Module:__tostring()
 end
 
 --- Makes a class. Its constructor is the class itself: `Class{...}` creates an instance and calls init(self, options).
---- A class defines init(self, options) and forward(self, ...), and may define describe(self).
+--- A class defines init(self, options) and forward(self, ...), and may define describe(self). With the field
+--- scoped = true all that a call makes, but for its results and what it says :keep() to, is let go of at its end: only
+--- what the tape needs stays in memory, whenever the collector comes.
 ---@param name string   shown by print and in error messages
 ---@param base? table   another class; Module if absent
 ---@return table class
