@@ -53,6 +53,18 @@ static int l_threads(lua_State *L)
     return 1;
 }
 
+/* winograd([on]) -> whether 3x3 convolutions on the CPU may use it */
+static int l_winograd(lua_State *L)
+{
+    sag_context *ctx = lsag_context(L);
+    if (!lua_isnoneornil(L, 1)) {
+        luaL_checktype(L, 1, LUA_TBOOLEAN);
+        sag_context_set_winograd(ctx, lua_toboolean(L, 1));
+    }
+    lua_pushboolean(L, sag_context_winograd(ctx));
+    return 1;
+}
+
 static int l_synchronize(lua_State *L)
 {
     lsag_check_status(L, sag_context_synchronize(lsag_context(L)));
@@ -220,6 +232,7 @@ void lsag_add_context(lua_State *L)
                                          {"devices", l_devices},
                                          {"isa", l_isa},
                                          {"threads", l_threads},
+                                         {"winograd", l_winograd},
                                          {"synchronize", l_synchronize},
                                          {"set_path", l_set_path},
                                          {"path", l_path},

@@ -97,6 +97,16 @@ int sag_context_threads(const sag_context *ctx)
     return ctx->env.threads;
 }
 
+void sag_context_set_winograd(sag_context *ctx, bool on)
+{
+    ctx->env.no_winograd = !on;
+}
+
+bool sag_context_winograd(const sag_context *ctx)
+{
+    return !ctx->env.no_winograd;
+}
+
 sag_status sag_context_synchronize(sag_context *ctx)
 {
     if (ctx->backend->synchronize(ctx->state) != SAG_KERNEL_OK) {

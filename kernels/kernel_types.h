@@ -25,6 +25,7 @@ typedef enum sag_kernel_result {
 typedef struct sag_kernel_env {
     void *stream; /* cudaStream_t on CUDA, NULL on the CPU */
     int threads;  /* CPU: width of every `omp parallel` */
+    int no_winograd; /* CPU: 3x3 convolutions by plain sums only */
     void *(*scratch)(struct sag_kernel_env *env, size_t bytes); /* NULL when out of memory */
     void *owner;  /* the context that the arena belongs to */
 } sag_kernel_env;

@@ -3,16 +3,18 @@
  *
  * fwd:   y[m][k] = b[k] + sum over (r, s, c) of (patch of x at m) * w[k][r][s][c]
  *
- * bwd_x: the pixels of dx fall into stride x stride phases; within a phase every pixel sees the same taps of w, so dx is
- * a stride-1 convolution of dy with them, in reverse order.
+ * bwd_x: the pixels of dx fall into stride x stride phases; within a phase every pixel sees the same taps of w, so dx
+ * is a stride-1 convolution of dy with them, in reverse order.
  *
  * bwd_w: dw[k] = sum over m of dy[m][k] * (patch of x at m)
  */
 #include "kernels/cpu/patches.h"
+#include "kernels/cpu/winograd.h"
 
 static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (CPU_ISA(winograd_suits)(env, a, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a);
     patches x = {.x = a->x,
                  .h = a->h,
                  .w = a->w_in,
@@ -112,6 +114,7 @@ static int bwd_x_phase(sag_kernel_env *env, const conv_args *a, int64_t top, int
 static int cpu_conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (CPU_ISA(winograd_suits)(env, a, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a);
     int64_t *offset = env->scratch(env, (size_t)(a->r * a->s * a->k) * sizeof *offset);
     if (!offset) return SAG_KERNEL_NO_MEMORY;
     for (int64_t top = 0; top < a->stride; top++)
@@ -127,7 +130,9 @@ static int cpu_conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     int64_t pixels = a->n * a->p * a->q;
     int result = SAG_KERNEL_OK;
-    if (a->dw) {
+    if (a->dw && CPU_ISA(winograd_suits)(env, a, WINO_BWD_W)) {
+        result = CPU_ISA(winograd_bwd_w)(env, a);
+    } else if (a->dw) {
         patches x = {.x = a->x,
                      .h = a->h,
                      .w = a->w_in,

@@ -243,6 +243,7 @@ field("train.lr_decay_start", integer(0), 0, "Step from which the rates fall lin
 field("device", choice { "auto", "cpu", "cuda" }, "auto", "Where to compute.", "free")
 field("threads", integer(0, 4096), 0, "CPU threads; 0: all cores. The results do not depend on it.", "free")
 field("precision", choice { "f32", "tf32", "bf16" }, "f32", "Arithmetic on a GPU; the CPU computes in f32.")
+field("winograd", boolean, true, "Faster 3x3 convolutions on the CPU by Winograd's algorithm; the roundings differ.")
 
 field("log.every", integer(1), 50, "Steps between two lines of the log.", "free")
 field("log.tensorboard", boolean, true, "Write a TensorBoard event file too.", "free")

@@ -152,6 +152,7 @@ end
 local function train(config, data, folder)
     local Trainer = require "sagan.trainer"
     core.threads(config.threads)
+    core.winograd(config.winograd)
     local trainer = Trainer.new(config, data)
     trainer.folder = folder
     local G, D = trainer.G, trainer.D

@@ -1,7 +1,8 @@
 /*
  * bench_conv.c - GFLOP/s of the convolution kernels by shape and direction. Not a test.
- *   bench_conv [threads] [substring of a shape's name]
- * Multiplies that the fused forms save are not counted: the rate is that of the work done. Best of several runs.
+ *   bench_conv [threads] [substring of a shape's name, or N,H,C,K of a 3x3 convolution]
+ * Multiplies that the fused forms save are not counted, those that Winograd's algorithm saves are: its rate may be
+ * above the machine's. Behind each rate: how many times faster than without Winograd. Medians of runs that take turns.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,17 +59,36 @@ static float *numbers(int64_t n)
     return x;
 }
 
-static double best_seconds(sag_kernel_env *env, int (*kernel)(sag_kernel_env *, const conv_args *), const conv_args *a)
+static double seconds(sag_kernel_env *env, int (*kernel)(sag_kernel_env *, const conv_args *), const conv_args *a)
 {
-    double best = 1e9, begin = now(env->threads);
-    for (int i = 0; i < 200 && (i < 3 || now(env->threads) - begin < 0.3); i++) {
-        arena_at = 0;
-        double t = now(env->threads);
-        if (kernel(env, a) != SAG_KERNEL_OK) return 1e9;
-        t = now(env->threads) - t;
-        if (t < best) best = t;
+    arena_at = 0;
+    double t = now(env->threads);
+    if (kernel(env, a) != SAG_KERNEL_OK) return 1e9;
+    return now(env->threads) - t;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void report(sag_kernel_env *env, int (*kernel)(sag_kernel_env *, const conv_args *), const conv_args *a,
+                   double flop)
+{
+    enum { RUNS = 101 };
+    double fast[RUNS], plain[RUNS], begin = now(env->threads);
+    sag_kernel_env without = *env;
+    without.no_winograd = 1;
+    seconds(env, kernel, a), seconds(&without, kernel, a);
+    int n = 0;
+    for (; n < RUNS && (n < 3 || now(env->threads) - begin < 0.4); n++) {
+        fast[n] = seconds(env, kernel, a);
+        plain[n] = seconds(&without, kernel, a);
     }
-    return best;
+    qsort(fast, (size_t)n, sizeof *fast, by_size);
+    qsort(plain, (size_t)n, sizeof *plain, by_size);
+    printf(" %8.1f %5.2f", flop / fast[n / 2], plain[n / 2] / fast[n / 2]);
 }
 
 int main(int argc, char **argv)
@@ -79,10 +99,15 @@ int main(int argc, char **argv)
     if (cpu->open(&state) != SAG_KERNEL_OK || !(arena = aligned_alloc(64, ARENA))) return 1;
     memset(arena, 0, ARENA);
     const sag_kernel_table *t = cpu->kernels;
-    printf("%s, %d threads; GFLOP/s\n%-34s %8s %8s %8s\n", cpu->detail(), env.threads, "shape", "fwd", "bwd_x",
-           "bwd_w");
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        const bench_shape *s = &shapes[i];
+    printf("%s, %d threads; GFLOP/s\n%-34s %8s %5s %8s %5s %8s %5s\n", cpu->detail(), env.threads, "shape", "fwd", "x",
+           "bwd_x", "x", "bwd_w", "x");
+    bench_shape one = {PLAIN, 0, 0, 0, 0, 3, 1};
+    long long n_, h_, c_, k_;
+    bool own = argc > 2 && sscanf(argv[2], "%lld,%lld,%lld,%lld", &n_, &h_, &c_, &k_) == 4;
+    if (own) one.n = n_, one.h = h_, one.c = c_, one.k = k_;
+    size_t count = own ? 1 : sizeof shapes / sizeof *shapes;
+    for (size_t i = 0; i < count; i++) {
+        const bench_shape *s = own ? &one : &shapes[i];
         char name[80];
         snprintf(name, sizeof name, "%s %lldx%lldx%lldx%lld -> %lld %lldx%lld/%lld",
                  s->form == UP     ? "up"
@@ -90,7 +115,7 @@ int main(int argc, char **argv)
                                    : "conv",
                  (long long)s->n, (long long)s->h, (long long)s->h, (long long)s->c, (long long)s->k, (long long)s->r,
                  (long long)s->r, (long long)s->stride);
-        if (argc > 2 && !strstr(name, argv[2])) continue;
+        if (argc > 2 && !own && !strstr(name, argv[2])) continue;
         conv_args a = {.n = s->n,
                        .h = s->h,
                        .w_in = s->h,
@@ -112,22 +137,11 @@ int main(int argc, char **argv)
                       : s->form == UP  ? 16.0 * (double)(a.h * a.w_in)
                                        : 16.0 * (double)(a.p * a.q);
         double flop = 2e-9 * taps * (double)(a.n * a.c * a.k);
-        double fwd = best_seconds(&env,
-                                  s->form == UP     ? t->upconv_fwd
-                                  : s->form == POOL ? t->convpool_fwd
-                                                    : t->conv2d_fwd,
-                                  &a);
-        double bwd_x = best_seconds(&env,
-                                    s->form == UP     ? t->upconv_bwd_x
-                                    : s->form == POOL ? t->convpool_bwd_x
-                                                      : t->conv2d_bwd_x,
-                                    &a);
-        double bwd_w = best_seconds(&env,
-                                    s->form == UP     ? t->upconv_bwd_w
-                                    : s->form == POOL ? t->convpool_bwd_w
-                                                      : t->conv2d_bwd_w,
-                                    &a);
-        printf("%-34s %8.1f %8.1f %8.1f\n", name, flop / fwd, flop / bwd_x, flop / bwd_w);
+        printf("%-34s", name);
+        report(&env, s->form == UP ? t->upconv_fwd : s->form == POOL ? t->convpool_fwd : t->conv2d_fwd, &a, flop);
+        report(&env, s->form == UP ? t->upconv_bwd_x : s->form == POOL ? t->convpool_bwd_x : t->conv2d_bwd_x, &a, flop);
+        report(&env, s->form == UP ? t->upconv_bwd_w : s->form == POOL ? t->convpool_bwd_w : t->conv2d_bwd_w, &a, flop);
+        printf("\n");
         fflush(stdout);
         free(x), free(y), free(w), free(b), free(dx), free(dy), free(dw), free(db);
     }

@@ -617,6 +617,11 @@ function core.isa() end
 ---@return integer
 function core.threads(n) end
 
+--- Whether 3x3 convolutions on the CPU may use Winograd's algorithm; with on, sets it. It changes the roundings.
+---@param on? boolean
+---@return boolean
+function core.winograd(on) end
+
 --- Waits for the device.
 function core.synchronize() end
 
