@@ -63,7 +63,7 @@ function GeneratorBlock:forward(x, labels)
     local h = self.conv2(self.bn2(self.conv1(self.bn1(x, labels)), labels))
     local s = self.shortcut(x)
     core.set_path(self.full_path)
-    return ops.add(h, ops.upsample(s))
+    return ops.add_upsampled(h, s)
 end
 
 function GeneratorBlock:describe() return ("GeneratorBlock %d -> %d"):format(self.in_channels, self.out_channels) end
