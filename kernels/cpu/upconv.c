@@ -7,8 +7,11 @@
  * "gather" below is the strided convolution (convpool fwd, upconv bwd_x). "spread" is the transposed one (upconv fwd,
  * convpool bwd_x), done as four phases of 2x2 taps: output 2h + a, a = 0 or 1, takes t = 3 - a - 2u from pixel
  * h - 1 + a + u, u = 0 and 1. The weight gradient is that of F, folded back. f32 sums.
+ *
+ * Where it is faster, winograd.c does it with 9 multiplies for a small pixel.
  */
 #include "kernels/cpu/patches.h"
+#include "kernels/cpu/winograd.h"
 
 #define FOLD_UP 1
 #define FOLD_POOL 0
@@ -218,6 +221,7 @@ static side side_bwd(const conv_args *a)
 static int cpu_upconv_fwd(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (CPU_ISA(winograd_suits)(env, a, WINO_UP, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a, WINO_UP);
     float *f = folded_weights(env, a, FOLD_UP);
     side s = side_fwd(a);
     return f ? spread(env, &s, f, a->x, a->y, a->n, a->h, a->w_in, a->b, 0) : SAG_KERNEL_NO_MEMORY;
@@ -226,6 +230,7 @@ static int cpu_upconv_fwd(sag_kernel_env *env, const conv_args *a)
 static int cpu_upconv_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (CPU_ISA(winograd_suits)(env, a, WINO_UP, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a, WINO_UP);
     float *f = folded_weights(env, a, FOLD_UP);
     side s = side_bwd(a);
     return f ? gather(env, &s, f, a->dy, a->dx, a->n, a->h, a->w_in, NULL, a->accumulate) : SAG_KERNEL_NO_MEMORY;
@@ -234,6 +239,7 @@ static int cpu_upconv_bwd_x(sag_kernel_env *env, const conv_args *a)
 static int cpu_convpool_fwd(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (CPU_ISA(winograd_suits)(env, a, WINO_POOL, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a, WINO_POOL);
     float *f = folded_weights(env, a, FOLD_POOL);
     side s = side_fwd(a);
     return f ? gather(env, &s, f, a->x, a->y, a->n, a->p, a->q, a->b, 0) : SAG_KERNEL_NO_MEMORY;
@@ -242,6 +248,7 @@ static int cpu_convpool_fwd(sag_kernel_env *env, const conv_args *a)
 static int cpu_convpool_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (CPU_ISA(winograd_suits)(env, a, WINO_POOL, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a, WINO_POOL);
     float *f = folded_weights(env, a, FOLD_POOL);
     side s = side_bwd(a);
     return f ? spread(env, &s, f, a->dy, a->dx, a->n, a->p, a->q, NULL, a->accumulate) : SAG_KERNEL_NO_MEMORY;
@@ -258,6 +265,10 @@ static int cpu_upconv_bwd_w(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     if (!a->dw) return bias_gradient(env, a);
+    if (CPU_ISA(winograd_suits)(env, a, WINO_UP, WINO_BWD_W)) {
+        int done = CPU_ISA(winograd_bwd_w)(env, a, WINO_UP);
+        return done == SAG_KERNEL_OK ? bias_gradient(env, a) : done;
+    }
     float *df = env->scratch(env, (size_t)(16 * a->k * a->c) * sizeof *df);
     if (!df) return SAG_KERNEL_NO_MEMORY;
     patches dy = {.x = a->dy,
@@ -281,6 +292,10 @@ static int cpu_convpool_bwd_w(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     if (!a->dw) return bias_gradient(env, a);
+    if (CPU_ISA(winograd_suits)(env, a, WINO_POOL, WINO_BWD_W)) {
+        int done = CPU_ISA(winograd_bwd_w)(env, a, WINO_POOL);
+        return done == SAG_KERNEL_OK ? bias_gradient(env, a) : done;
+    }
     float *df = env->scratch(env, (size_t)(16 * a->k * a->c) * sizeof *df);
     if (!df) return SAG_KERNEL_NO_MEMORY;
     patches x = {.x = a->x,

@@ -23,7 +23,9 @@ typedef struct wino_conv {
     float *y;
     bool transposed; /* weights of the data gradient: turned, and `k` is their last dimension */
     int accumulate;
-    int64_t c, k, out_h, out_w;
+    int64_t c, k, out_h, out_w; /* out: at full resolution */
+    int halving;                /* 2x2 outputs are added to one of y */
+    float scale;
     int64_t depth;            /* c with the zeros */
     int64_t all, groups;      /* groups of tiles: of the map, of a block */
     int64_t v_group, m_group; /* floats of a transformed group: in, out */
@@ -120,19 +122,24 @@ static void store_tile(const wino_conv *j, int64_t tile, const float *m)
 {
     int64_t per_image = j->in.rows * j->in.cols, image = tile / per_image, rest = tile % per_image;
     int64_t i0 = rest / j->in.cols * WINO_STEP, j0 = rest % j->in.cols * WINO_STEP;
-    int64_t rows = cpu_min64(WINO_STEP, j->out_h - i0), cols = cpu_min64(WINO_STEP, j->out_w - j0);
-    float *y = j->y + ((image * j->out_h + i0) * j->out_w + j0) * j->k;
+    int side = WINO_STEP >> j->halving;
+    int64_t rows = cpu_min64(WINO_STEP, j->out_h - i0) >> j->halving;
+    int64_t cols = cpu_min64(WINO_STEP, j->out_w - j0) >> j->halving, width = j->out_w >> j->halving;
+    float *y = j->y + ((image * (j->out_h >> j->halving) + (i0 >> j->halving)) * width + (j0 >> j->halving)) * j->k;
+    cpu_vec scale = cpu_splat(j->scale);
     for (int64_t k = 0; k < j->k; k += CPU_LANES) {
         int n = (int)cpu_min64(CPU_LANES, j->k - k);
         cpu_vec o[16], bias = j->bias ? wino_load(j->bias + k, n) : (cpu_vec){0};
         wino_output(m + k / WINO_STRIP * j->at.strip + k % WINO_STRIP, j->at.freq, o);
+        if (j->halving)
+            for (int i = 0; i < 4; i++) {
+                const cpu_vec *q = o + (i / 2) * 8 + (i % 2) * 2;
+                o[i] = (q[0] + q[1]) + (q[4] + q[5]);
+            }
         float *line = y + k;
-#pragma GCC unroll 4
-        for (int r = 0; r < WINO_STEP; r++, line += j->out_w * j->k) {
-#pragma GCC unroll 4
-            for (int s = 0; s < WINO_STEP; s++)
-                if (r < rows && s < cols) tile_store(line + s * j->k, o[r * 4 + s] + bias, n, NULL, j->accumulate);
-        }
+        for (int r = 0; r < rows; r++, line += width * j->k)
+            for (int s = 0; s < cols; s++)
+                tile_store(line + s * j->k, scale * o[r * side + s] + bias, n, NULL, j->accumulate);
     }
 }
 
@@ -216,34 +223,47 @@ static int64_t tiles_along(int64_t n)
     return cpu_ceil_div(n, WINO_STEP);
 }
 
-int CPU_ISA(winograd_fwd)(sag_kernel_env *env, const conv_args *a)
+static void set_tiles(wino_conv *j, const conv_args *a)
 {
-    wino_conv j = {.in = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w},
-                   .w = a->w,
-                   .bias = a->b,
-                   .y = a->y,
-                   .c = a->c,
-                   .k = a->k,
-                   .out_h = a->p,
-                   .out_w = a->q};
-    j.in.rows = tiles_along(a->p), j.in.cols = tiles_along(a->q);
-    j.in.tiles = a->n * j.in.rows * j.in.cols;
+    j->in.rows = tiles_along(j->out_h), j->in.cols = tiles_along(j->out_w);
+    j->in.tiles = a->n * j->in.rows * j->in.cols;
+}
+
+int CPU_ISA(winograd_fwd)(sag_kernel_env *env, const conv_args *a, wino_form form)
+{
+    wino_shape s = wino_shape_of(a, form);
+    wino_conv j = {
+        .in = {.x = a->x, .h = s.h, .w = s.w, .c = a->c, .doubling = s.x_half, .top = -s.pad_h, .left = -s.pad_w},
+        .w = a->w,
+        .bias = a->b,
+        .y = a->y,
+        .c = a->c,
+        .k = a->k,
+        .out_h = s.p,
+        .out_w = s.q,
+        .halving = s.y_half,
+        .scale = s.scale};
+    set_tiles(&j, a);
     return run(env, &j);
 }
 
-int CPU_ISA(winograd_bwd_x)(sag_kernel_env *env, const conv_args *a)
+int CPU_ISA(winograd_bwd_x)(sag_kernel_env *env, const conv_args *a, wino_form form)
 {
-    wino_conv j = {.in = {.x = a->dy, .h = a->p, .w = a->q, .c = a->k, .top = a->pad_h - 2, .left = a->pad_w - 2},
-                   .w = a->w,
-                   .transposed = true,
-                   .y = a->dx,
-                   .accumulate = a->accumulate,
-                   .c = a->k,
-                   .k = a->c,
-                   .out_h = a->h,
-                   .out_w = a->w_in};
-    j.in.rows = tiles_along(a->h), j.in.cols = tiles_along(a->w_in);
-    j.in.tiles = a->n * j.in.rows * j.in.cols;
+    wino_shape s = wino_shape_of(a, form);
+    wino_conv j = {
+        .in =
+            {.x = a->dy, .h = s.p, .w = s.q, .c = a->k, .doubling = s.y_half, .top = s.pad_h - 2, .left = s.pad_w - 2},
+        .w = a->w,
+        .transposed = true,
+        .y = a->dx,
+        .accumulate = a->accumulate,
+        .c = a->k,
+        .k = a->c,
+        .out_h = s.h,
+        .out_w = s.w,
+        .halving = s.x_half,
+        .scale = s.scale};
+    set_tiles(&j, a);
     return run(env, &j);
 }
 
@@ -252,16 +272,19 @@ int CPU_ISA(winograd_bwd_x)(sag_kernel_env *env, const conv_args *a)
  * to 1024 channels, sides 4 to 128 and batches 4 to 64 (tests/bench/bench_conv.c). A tile's channel costs about
  * TRANSFORM on its way in or out; a pair of channels NARROW_PAIR or, when transformed weights leave L2, WIDE_PAIR.
  */
-bool CPU_ISA(winograd_suits)(const sag_kernel_env *env, const conv_args *a, wino_way way)
+bool CPU_ISA(winograd_suits)(const sag_kernel_env *env, const conv_args *a, wino_form form, wino_way way)
 {
     enum { TRANSFORM = 600, NARROW_PAIR = 800, WIDE_PAIR = 3500 };
-    if (env->no_winograd || a->r != 3 || a->s != 3 || a->stride != 1 || a->pad_h > 2 || a->pad_w > 2) return false;
-    int64_t h = way == WINO_BWD_X ? a->h : a->p, w = way == WINO_BWD_X ? a->w_in : a->q;
+    if (env->no_winograd) return false;
+    if (form == WINO_CONV && (a->r != 3 || a->s != 3 || a->stride != 1 || a->pad_h > 2 || a->pad_w > 2)) return false;
+    wino_shape s = wino_shape_of(a, form);
+    int64_t h = way == WINO_BWD_X ? s.h : s.p, w = way == WINO_BWD_X ? s.w : s.q;
     double tiles = (double)(a->n * tiles_along(h) * tiles_along(w));
     double whole = way == WINO_BWD_W ? tiles : ceil(tiles / GROUP) * GROUP;
     double c = (double)round_up(a->c, WINO_DEPTH), k = (double)round_up(a->k, WINO_DEPTH);
     double fast =
         WINO_FREQS * whole * c * k + TRANSFORM * tiles * (c + k) + (c * k > WIDE ? WIDE_PAIR : NARROW_PAIR) * c * k;
-    double plain = 9.0 * (double)(a->n * h * w) * (double)a->c * (double)a->k;
-    return fast < plain;
+    /* Of the other way, for a pixel at full resolution; products of many channels do not reach full speed here. */
+    double taps = form == WINO_CONV ? 9 : c * k > WIDE ? 2.8 : 4;
+    return fast < taps * (double)(a->n * h * w) * (double)a->c * (double)a->k;
 }

@@ -32,6 +32,7 @@ static tile_kernel *const narrow_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_E
 typedef struct wino_outer {
     wino_map x, dy;
     wino_layout at;
+    float scale;
     int64_t k_ranges, c_ranges, slices, per_slice;  /* blocks in a slice */
     int64_t c_ld, freq, range_floats, slice_floats; /* of the sums: [slice][k range][c range][frequency][k][c] */
     int64_t x_floats, own_floats;
@@ -90,15 +91,19 @@ static void finish(const wino_outer *j, const float *sums, const conv_args *a, i
             for (int64_t slice = 1; slice < j->slices; slice++)
                 for (int f = 0; f < WINO_FREQS; f++) u[f] += cpu_load(s + slice * j->slice_floats + f * j->freq);
             wino_weight_gradient(u, w);
-            for (int t = 0; t < 9; t++) tile_store(a->dw + (k * 9 + t) * a->c + c, w[t], n, NULL, a->accumulate_dw);
+            for (int t = 0; t < 9; t++)
+                tile_store(a->dw + (k * 9 + t) * a->c + c, cpu_splat(j->scale) * w[t], n, NULL, a->accumulate_dw);
         }
 }
 
-int CPU_ISA(winograd_bwd_w)(sag_kernel_env *env, const conv_args *a)
+int CPU_ISA(winograd_bwd_w)(sag_kernel_env *env, const conv_args *a, wino_form form)
 {
-    int64_t rows = cpu_ceil_div(a->p, WINO_STEP), cols = cpu_ceil_div(a->q, WINO_STEP), tiles = a->n * rows * cols;
-    wino_outer j = {.x = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w},
-                    .dy = {.x = a->dy, .h = a->p, .w = a->q, .c = a->k}};
+    wino_shape s = wino_shape_of(a, form);
+    int64_t rows = cpu_ceil_div(s.p, WINO_STEP), cols = cpu_ceil_div(s.q, WINO_STEP), tiles = a->n * rows * cols;
+    wino_outer j = {
+        .x = {.x = a->x, .h = s.h, .w = s.w, .c = a->c, .doubling = s.x_half, .top = -s.pad_h, .left = -s.pad_w},
+        .dy = {.x = a->dy, .h = s.p, .w = s.q, .c = a->k, .doubling = s.y_half},
+        .scale = s.scale};
     j.x.rows = j.dy.rows = rows, j.x.cols = j.dy.cols = cols, j.x.tiles = j.dy.tiles = tiles;
     j.at = wino_layout_of(BLOCK, 16);
     j.k_ranges = cpu_ceil_div(a->k, K_RANGE), j.c_ranges = cpu_ceil_div(a->c, C_RANGE);

@@ -93,9 +93,11 @@ static inline void wino_pixels(const wino_map *m, int64_t tile, int side, const 
     int64_t i0 = rest / m->cols * WINO_STEP + m->top, j0 = rest % m->cols * WINO_STEP + m->left;
     for (int i = 0; i < side; i++) {
         bool inside = tile < m->tiles && i0 + i >= 0 && i0 + i < m->h;
-        const float *line = m->x + ((image * m->h + i0 + i) * m->w + j0) * m->c;
-        for (int j = 0; j < side; j++)
-            pixel[i * side + j] = inside && j0 + j >= 0 && j0 + j < m->w ? line + j * m->c : m->zeros;
+        int64_t line = (image * (m->h >> m->doubling) + ((i0 + i) >> m->doubling)) * (m->w >> m->doubling);
+        for (int j = 0; j < side; j++) {
+            bool real = inside && j0 + j >= 0 && j0 + j < m->w;
+            pixel[i * side + j] = real ? m->x + (line + ((j0 + j) >> m->doubling)) * m->c : m->zeros;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 /*
  * bench_conv.c - GFLOP/s of the convolution kernels by shape and direction. Not a test.
- *   bench_conv [threads] [substring of a shape's name, or N,H,C,K of a 3x3 convolution]
+ *   bench_conv [threads] [substring of a shape's name, or conv:N,H,C,K up:.. pool:..]
  * Multiplies that the fused forms save are not counted, those that Winograd's algorithm saves are: its rate may be
  * above the machine's. Behind each rate: how many times faster than without Winograd. Medians of runs that take turns.
  */
@@ -103,8 +103,9 @@ int main(int argc, char **argv)
            "bwd_x", "x", "bwd_w", "x");
     bench_shape one = {PLAIN, 0, 0, 0, 0, 3, 1};
     long long n_, h_, c_, k_;
-    bool own = argc > 2 && sscanf(argv[2], "%lld,%lld,%lld,%lld", &n_, &h_, &c_, &k_) == 4;
-    if (own) one.n = n_, one.h = h_, one.c = c_, one.k = k_;
+    char form_[8];
+    bool own = argc > 2 && sscanf(argv[2], "%7[a-z]:%lld,%lld,%lld,%lld", form_, &n_, &h_, &c_, &k_) == 5;
+    if (own) one = (bench_shape){form_[0] == 'u' ? UP : form_[0] == 'p' ? POOL : PLAIN, n_, h_, c_, k_, 3, 1};
     size_t count = own ? 1 : sizeof shapes / sizeof *shapes;
     for (size_t i = 0; i < count; i++) {
         const bench_shape *s = own ? &one : &shapes[i];
