@@ -49,8 +49,10 @@ local function check_memory()
 end
 
 local function check_parts()
-    local has_edit = os.getenv("TERM") ~= nil and system.isatty(0)
-    line("ok", "prompt", has_edit and "line editing on this terminal" or "plain (standard input is no terminal)")
+    -- whether this build has the library, not whether the machine does
+    local edit = (system.read("/proc/self/maps") or ""):find("libedit", 1, true)
+    line(edit and "ok" or "--", "prompt", edit and "line editing, completion and history (libedit)"
+        or "plain; line editing and history: apt-get install libedit-dev and build again")
     line("--", "terminal pictures", "not built in; pictures are written as PNG files into the run folder")
 end
 
