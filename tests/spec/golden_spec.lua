@@ -20,10 +20,10 @@ local function numbers(t)
     return values
 end
 
---- Fails unless |got - want| <= tolerance * max(|want|, scale / 10000), or * 1 where both are 0.
--- scale: the norm of the whole gradient. A part of it that is all cancellation (a bias in front of batch norm, 3e-5 of the
--- whole) carries f32's rounding of the whole, so its error is measured against at least a ten-thousandth of the whole: with
--- the tolerance 1e-4 that is 1e-8 of the whole, a sixth of f32's epsilon.
+--- Fails unless |got - want| <= tolerance * |want|.
+-- scale: the norm of the whole gradient. A part of it that is all cancellation (a bias in front of batch norm) carries f32's
+-- rounding of the whole: its error is measured against at least a ten-thousandth of the whole (with the tolerance 1e-4 that is
+-- 1e-8 of it), and where the exact value is 0, against a thousandth; without a scale, against 1.
 local function close(what, got, want, tolerance, scale)
     assert.same(want.shape, got.shape, what)
     local a, b = numbers(got), numbers(want)
@@ -32,8 +32,8 @@ local function close(what, got, want, tolerance, scale)
         difference = difference + (a[i] - b[i]) ^ 2
         size = size + b[i] ^ 2
     end
-    local least = scale and scale / 10000 or 0
-    local e = math.sqrt(difference) / math.max(math.sqrt(size), least, size == 0 and least == 0 and 1 or 0)
+    local least = size > 0 and (scale or 0) / 10000 or (scale or 1000) / 1000
+    local e = math.sqrt(difference) / math.max(math.sqrt(size), least)
     if not (e <= tolerance) then
         error(("%s: relative error %.2e, allowed %.0e"):format(what, e, tolerance), 2)
     end
