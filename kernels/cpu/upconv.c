@@ -1,318 +1,564 @@
 /*
- * upconv.c - upconv (nearest x2, then 3x3) and convpool (3x3, then 2x2 mean): 16 multiplies where the plain way has 36.
+ * upconv.c - upconv and convpool, forward and data gradient, by the products of upconv.h.
  *
- * Both are one folded 4x4 kernel F at stride 2, from either side. In one dimension, with the 3 taps w0 w1 w2:
- *   convpool  y[i] = sum_t x[2i - 1 + t] F[t],             F = (w0, w0 + w1, w1 + w2, w2) / 2
- *   upconv    y[2i - 1 + t] += x[i] F[t] (transposed),     F = (w2, w1 + w2, w0 + w1, w0)
- * "gather" below is the strided convolution (convpool fwd, upconv bwd_x). "spread" is the transposed one (upconv fwd,
- * convpool bwd_x), done as four phases of 2x2 taps: output 2h + a, a = 0 or 1, takes t = 3 - a - 2u from pixel
- * h - 1 + a + u, u = 0 and 1. The weight gradient is that of F, folded back. f32 sums.
- *
- * Where it is faster, winograd.c does it with 9 multiplies for a small pixel.
+ * Block by block of tiles: transform the pixels, 25 products with the transformed weights, transform back; neither
+ * transformed map exists as a whole. A block is a run of rows of tiles, across images where these are small. Each
+ * output is the same chain of sums however the work is cut.
  */
+#include "kernels/cpu/upconv.h"
+
 #include "kernels/cpu/patches.h"
-#include "kernels/cpu/winograd.h"
+#include "kernels/cpu/transpose.h"
 
-#define FOLD_UP 1
-#define FOLD_POOL 0
+#define BLOCK_FLOATS 100000 /* of transformed data in a block, about, so that it stays in L2 beside the weights */
+#define WIDE (128 * 128)    /* more channels in times out: transformed weights would leave L2 */
+#define WIDE_TILES 256      /* of a block then: what they have to be worth transforming for */
+#define CHUNK 64            /* inner channels of one chain of sums, times the terms of a product */
 
-/* F[t] = scale * sum of w[first .. last]. */
-static const struct {
-    int first[4], last[4];
+enum { TILE_ROW, SEAM_ROW, ROW_KINDS };
+
+typedef struct resampling {
+    const float *in;
+    float *out;
+    const float *w, *bias;
+    bool expand, turned; /* turned: the data gradient; taps reversed, and `k` is the last dimension of w */
+    int accumulate;
     float scale;
-} folds[2] = {{{0, 0, 1, 2}, {0, 1, 2, 2}, 0.25f}, {{2, 1, 0, 0}, {2, 2, 1, 0}, 1.0f}};
+    int64_t c, k;        /* channels in and out of the products */
+    int64_t n, h, width; /* the small map */
+    int64_t image_rows;  /* rows of tiles of an image */
+    int64_t columns[ROW_KINDS];
+    int64_t depth; /* c with the zeros */
+    int64_t rows;  /* of a block, at most */
+    int64_t in_kinds, out_kinds;
+    int64_t kind, v_strip, m_strip; /* floats from one to the next */
+    int64_t u_product, u_strip;
+    const float *zeros;
+} resampling;
 
-/* w {K,3,3,C} -> f {K,4,4,C} */
-static void fold(int kind, const float *w, int64_t k, int64_t c, float *f, int threads)
+/* What each number of a product stands for: the kind of data, of tile, and expand's order of products in a tile. */
+static const int expand_data[UP_WEIGHTS] = {0, 1, 2, 3, 3};
+static const int expand_row[UP_WEIGHTS] = {TILE_ROW, TILE_ROW, SEAM_ROW, TILE_ROW, TILE_ROW};
+static const int data_row[4] = {TILE_ROW, TILE_ROW, SEAM_ROW, TILE_ROW};
+static const int expand_order[4] = {2, 1, 4, 3};
+static const int reduce_terms[3][2] = {{0, 0}, {1, 2}, {3, 4}}, reduce_count[3] = {1, 2, 2};
+
+/* ----------------------------------------------------------------------------------------- weights */
+
+/* CPU_LANES inner channels from c0 by CPU_LANES output channels from k0: tile[tap][c][k] */
+static void load_weights(const resampling *j, int64_t c0, int64_t k0, float (*tile)[CPU_LANES * CPU_LANES])
 {
-    const int *first = folds[kind].first, *last = folds[kind].last;
-    float scale = folds[kind].scale;
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && k * c > 4096)
-    for (int64_t o = 0; o < k; o++)
-        for (int t = 0; t < 16; t++) {
-            float *restrict d = f + (o * 16 + t) * c;
-            int r0 = first[t / 4], r1 = last[t / 4], s0 = first[t % 4], s1 = last[t % 4];
-            const float *a = w + (o * 9 + r0 * 3 + s0) * c, *b = w + (o * 9 + r0 * 3 + s1) * c;
-            const float *p = w + (o * 9 + r1 * 3 + s0) * c, *q = w + (o * 9 + r1 * 3 + s1) * c;
-            if (r0 == r1 && s0 == s1)
-                for (int64_t i = 0; i < c; i++) d[i] = scale * a[i];
-            else if (r0 == r1)
-                for (int64_t i = 0; i < c; i++) d[i] = scale * (a[i] + b[i]);
-            else if (s0 == s1)
-                for (int64_t i = 0; i < c; i++) d[i] = scale * (a[i] + p[i]);
+    int64_t cs = cpu_min64(CPU_LANES, j->c - c0), ks = cpu_min64(CPU_LANES, j->k - k0);
+    for (int tap = 0; tap < 9; tap++) {
+        float *d = tile[tap];
+        if (j->turned) {
+            for (int64_t c = 0; c < CPU_LANES; c++)
+                cpu_store(d + c * CPU_LANES,
+                          c < cs ? up_load(j->w + ((c0 + c) * 9 + 8 - tap) * j->k + k0, (int)ks) : (cpu_vec){0});
+        } else if (cs == CPU_LANES && ks == CPU_LANES) {
+            transpose_square(j->w + (k0 * 9 + tap) * j->c + c0, 9 * j->c, d, CPU_LANES);
+        } else {
+            for (int64_t c = 0; c < CPU_LANES; c++)
+                for (int64_t k = 0; k < CPU_LANES; k++)
+                    d[c * CPU_LANES + k] = c < cs && k < ks ? j->w[((k0 + k) * 9 + tap) * j->c + c0 + c] : 0.0f;
+        }
+    }
+}
+
+/* o = (S, w0, w0 + w1, w1 + w2, w2) */
+UP_INLINE void weight_sums(const cpu_vec *w, int from, cpu_vec *o)
+{
+    cpu_vec low = w[0] + w[from];
+    o[0] = low + w[2 * from];
+    o[1] = w[0];
+    o[2] = low;
+    o[3] = w[from] + w[2 * from];
+    o[4] = w[2 * from];
+}
+
+static int64_t strip_width(const resampling *j, int64_t k)
+{
+    return j->k - k > CPU_LANES ? GEMM_NR : CPU_LANES;
+}
+
+/* Inner channels c0 .. c0+depth for the output channels of the strip at k: u[product][c][k] */
+static void transform_weights(const resampling *j, int64_t k, int64_t c0, int64_t depth, float *u)
+{
+    int64_t width = strip_width(j, k);
+    for (int64_t half = 0; half < width; half += CPU_LANES)
+        for (int64_t c = 0; c < depth; c += CPU_LANES) {
+            float tile[9][CPU_LANES * CPU_LANES];
+            load_weights(j, c0 + c, k + half, tile);
+            for (int64_t l = 0; l < CPU_LANES; l++) {
+                cpu_vec w[9], rows[15], o[UP_WEIGHTS];
+                float *to = u + (c + l) * width + half;
+#pragma GCC unroll 9
+                for (int tap = 0; tap < 9; tap++) w[tap] = cpu_load(tile[tap] + l * CPU_LANES);
+#pragma GCC unroll 3
+                for (int r = 0; r < 3; r++) weight_sums(w + 3 * r, 1, rows + 5 * r);
+#pragma GCC unroll 5
+                for (int s = 0; s < UP_WEIGHTS; s++) {
+                    weight_sums(rows + s, UP_WEIGHTS, o);
+#pragma GCC unroll 5
+                    for (int r = 0; r < UP_WEIGHTS; r++) cpu_store(to + (5 * r + s) * j->u_product, o[r]);
+                }
+            }
+        }
+}
+
+/* ------------------------------------------------------------------------------------------ blocks */
+
+/* Rows g0 .. g1 of the tiles of all images, and how many of each kind of row that makes. */
+typedef struct block {
+    int64_t g0, g1, rows[ROW_KINDS];
+} block;
+
+/* A row of tiles: its image, its place in it, and its place among the block's rows of either kind; -1: it is none. */
+typedef struct tile_line {
+    int64_t image, t, slot[ROW_KINDS];
+} tile_line;
+
+/* How many rows of a kind lie before row g: an image has (h + 1) / 2 tile rows, its first ones, and h / 2 seams, before
+ * all but its first row. */
+static int64_t rows_before(const resampling *j, int64_t g, int kind)
+{
+    int64_t image = g / j->image_rows, t = g % j->image_rows, tile_rows = (j->h + 1) / 2;
+    if (kind == TILE_ROW) return image * tile_rows + cpu_min64(t, tile_rows);
+    return image * (j->h / 2) + (t > 0 ? t - 1 : 0);
+}
+
+static block block_at(const resampling *j, int64_t g0, int64_t all)
+{
+    block b = {.g0 = g0, .g1 = cpu_min64(all, g0 + j->rows)};
+    for (int kind = 0; kind < ROW_KINDS; kind++) b.rows[kind] = rows_before(j, b.g1, kind) - rows_before(j, g0, kind);
+    return b;
+}
+
+static tile_line line_at(const resampling *j, const block *b, int64_t g)
+{
+    tile_line line = {.image = g / j->image_rows, .t = g % j->image_rows};
+    bool is[ROW_KINDS] = {2 * line.t<j->h, line.t> 0};
+    for (int kind = 0; kind < ROW_KINDS; kind++)
+        line.slot[kind] = is[kind] ? rows_before(j, g, kind) - rows_before(j, b->g0, kind) : -1;
+    return line;
+}
+
+/* The last tile of each kind is where data go that nobody wants, or zeros come from. */
+static int64_t spare_tile(const resampling *j)
+{
+    return j->rows * j->columns[TILE_ROW];
+}
+
+static int64_t tile_at(const resampling *j, const tile_line *line, int row_kind, int column_kind, int64_t t)
+{
+    int64_t column = column_kind == SEAM_ROW ? t - 1 : t, row = line->slot[row_kind];
+    if (row < 0 || column < 0 || column >= j->columns[column_kind]) return spare_tile(j);
+    return row * j->columns[column_kind] + column;
+}
+
+/* Offsets of tile t of a line in data whose dimensions have the given kinds of tiles, `n` each: at[row * n + column].
+ * Between the edges they only move on from those of tile t - 1. */
+UP_INLINE void locate(const resampling *j, const tile_line *line, const int *kinds, const int n, int64_t t, int64_t *at)
+{
+    if (t > 1 && t < j->columns[TILE_ROW]) {
+        for (int r = 0; r < n; r++)
+            for (int s = 0, go = line->slot[kinds[r]] < 0 ? 0 : UP_STRIP; s < n; s++) at[r * n + s] += go;
+        return;
+    }
+    for (int r = 0; r < n; r++)
+        for (int s = 0; s < n; s++)
+            at[r * n + s] = (r * n + s) * j->kind + tile_at(j, line, kinds[r], kinds[s], t) * UP_STRIP;
+}
+
+/* --------------------------------------------------------------------------------- pixels to data */
+
+/* Small pixels (x0 x1 x2) to (x1, x0 - x1, x2 - x1) in both dimensions: kinds 0, 1 and 2, 3 of expand_data. */
+UP_INLINE void small_differences(const up_window *x, const bool edge, int64_t c, int n, const int64_t *at, float *v)
+{
+#pragma GCC unroll 3
+    for (int r = 0; r < 3; r++) {
+        cpu_vec d[3];
+#pragma GCC unroll 3
+        for (int s = 0; s < 3; s++) {
+            d[s] = up_pixel(x, edge, 1, s, c, n);
+            if (r) d[s] = up_pixel(x, edge, r == 1 ? 0 : 2, s, c, n) - d[s];
+        }
+        cpu_vec before = d[0] - d[1], after = d[2] - d[1];
+        int first = r == 0 ? 0 : r == 1 ? 1 : 3, last = r == 0 ? 0 : r == 1 ? 2 : 3;
+#pragma GCC unroll 2
+        for (int kind = first; kind <= last; kind++) {
+            cpu_store(v + at[4 * kind], d[1]);
+            cpu_store(v + at[4 * kind + 1], before);
+            cpu_store(v + at[4 * kind + 2], before);
+            cpu_store(v + at[4 * kind + 3], after);
+        }
+    }
+}
+
+UP_INLINE void expand_tile(const resampling *j, const up_window *x, const bool edge, const int64_t *at, float *v)
+{
+    for (int64_t c = 0; c < j->depth; c += CPU_LANES) {
+        float *o = v + c / UP_STRIP * j->v_strip + c % UP_STRIP;
+        if (c + CPU_LANES <= j->c)
+            small_differences(x, edge, c, CPU_LANES, at, o);
+        else
+            small_differences(x, edge, c, c < j->c ? (int)(j->c - c) : 0, at, o);
+    }
+}
+
+UP_INLINE void reduce_tile(const resampling *j, const up_window *x, const bool edge, float *v)
+{
+    for (int64_t c = 0; c < j->depth; c += CPU_LANES) {
+        float *o = v + c / UP_STRIP * j->v_strip + c % UP_STRIP;
+        if (c + CPU_LANES <= j->c)
+            up_large(x, edge, c, CPU_LANES, o, j->kind);
+        else
+            up_large(x, edge, c, c < j->c ? (int)(j->c - c) : 0, o, j->kind);
+    }
+}
+
+static void transform_line(const resampling *j, const tile_line *line, float *v)
+{
+    up_window x = {.zeros = j->zeros, .c = j->c};
+    if (j->expand) {
+        int64_t at[16];
+        for (int64_t t = 0; t <= j->width / 2; t++) {
+            locate(j, line, data_row, 4, t, at);
+            if (up_window_at(&x, j->in, j->h, j->width, line->image, 2 * line->t - 1, 2 * t - 1, 3, 3))
+                expand_tile(j, &x, true, at, v);
             else
-                for (int64_t i = 0; i < c; i++) d[i] = scale * ((a[i] + b[i]) + (p[i] + q[i]));
+                expand_tile(j, &x, false, at, v);
+        }
+        return;
+    }
+    float *o = v + line->slot[TILE_ROW] * j->columns[TILE_ROW] * UP_STRIP;
+    for (int64_t t = 0; t < j->columns[TILE_ROW]; t++, o += UP_STRIP) {
+        if (up_window_at(&x, j->in, 2 * j->h, 2 * j->width, line->image, 4 * line->t - 1, 4 * t - 1, 6, 6))
+            reduce_tile(j, &x, true, o);
+        else
+            reduce_tile(j, &x, false, o);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------- products */
+
+TILE_SIZES(TILE_DEFINE_WIDE, up, UP_STRIP)
+TILE_SIZES(TILE_DEFINE_NARROW, up, UP_STRIP)
+static tile_kernel *const wide_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_WIDE, up, UP_STRIP)};
+static tile_kernel *const narrow_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_NARROW, up, UP_STRIP)};
+
+/* One of the sums that the output wants: of `terms` products, of data kind in[] by weights at[]. */
+typedef struct product {
+    int out, terms, in[4], at[4];
+    int row, column; /* kinds of tiles */
+} product;
+
+static product product_of(const resampling *j, int index)
+{
+    product p = {.out = index};
+    if (j->expand) {
+        int r = index / UP_WEIGHTS, s = index % UP_WEIGHTS;
+        p.terms = 1, p.in[0] = 4 * expand_data[r] + expand_data[s], p.at[0] = index;
+        p.row = expand_row[r], p.column = expand_row[s];
+        return p;
+    }
+    for (int a = 0; a < reduce_count[index / 3]; a++)
+        for (int b = 0; b < reduce_count[index % 3]; b++)
+            p.in[p.terms] = p.at[p.terms] = UP_WEIGHTS * reduce_terms[index / 3][a] + reduce_terms[index % 3][b],
+            p.terms++;
+    return p;
+}
+
+/* m (+)= v u for one strip of output channels at k, inner channels of u from c0 on. */
+static void multiply(const resampling *j, const block *b, const product *p, int64_t k, int64_t c0, int64_t depth,
+                     const float *u, const float *v, float *m, bool add)
+{
+    bool wide = strip_width(j, k) == GEMM_NR;
+    int64_t grain = wide ? 2 : 4, width = wide ? GEMM_NR : CPU_LANES;
+    int64_t tiles = b->rows[p->row] * j->columns[p->column];
+    if (tiles == 0) return; /* a map one pixel wide has no seams */
+    int64_t each = tile_rows(tiles, grain);
+    int64_t a_at[4 * CHUNK / UP_STRIP], b_at[4 * CHUNK / UP_STRIP], segments = 0;
+    int64_t whole = depth / UP_STRIP * UP_STRIP; /* the last strip may be half as deep */
+    for (int t = 0; t < p->terms; t++)
+        for (int64_t c = 0; c < whole; c += UP_STRIP, segments++) {
+            a_at[segments] = p->in[t] * j->kind + (c0 + c) / UP_STRIP * j->v_strip;
+            b_at[segments] = p->at[t] * j->u_product + c * width;
+        }
+    tile_walk walk = {.segments = segments, .depth = UP_STRIP, .a_at = a_at, .b_at = b_at};
+    int64_t rest_a[4], rest_b[4];
+    for (int t = 0; t < p->terms; t++) {
+        rest_a[t] = p->in[t] * j->kind + (c0 + whole) / UP_STRIP * j->v_strip;
+        rest_b[t] = p->at[t] * j->u_product + whole * width;
+    }
+    tile_walk rest = {.segments = p->terms, .depth = depth - whole, .a_at = rest_a, .b_at = rest_b};
+    float *row[2 * GEMM_MR], *to = m + p->out * j->kind + k % UP_STRIP;
+    for (int64_t i = 0; i < tiles; i += each) {
+        tile_out out = {.row = row, .rows = (int)cpu_min64(each, tiles - i), .cols = (int)width, .add = add};
+        for (int l = 0; l < out.rows; l++) row[l] = to + (i + l) * UP_STRIP;
+        tile_kernel *kernel = (wide ? wide_tiles : narrow_tiles)[cpu_ceil_div(out.rows, grain)];
+        if (segments) {
+            kernel(&walk, v + i * UP_STRIP, u, &out);
+            out.add = true;
+        }
+        if (rest.depth) kernel(&rest, v + i * UP_STRIP, u, &out);
+    }
+}
+
+/* --------------------------------------------------------------------------------- data to pixels */
+
+/* side x side pixels from (i0, j0) on, of those that the map has. */
+UP_INLINE void store_pixels(const resampling *j, const cpu_vec *o, int64_t image, int64_t i0, int64_t j0,
+                            const int side, int64_t k)
+{
+    int64_t h = j->h << j->expand, w = j->width << j->expand, n = cpu_min64(CPU_LANES, j->k - k);
+    float *y = j->out + ((image * h + i0) * w + j0) * j->k + k;
+    cpu_vec scale = cpu_splat(j->scale), bias = j->bias ? up_load(j->bias + k, (int)n) : (cpu_vec){0};
+    if (i0 >= 0 && i0 + side <= h && j0 >= 0 && j0 + side <= w && n == CPU_LANES) {
+#pragma GCC unroll 4
+        for (int r = 0; r < side; r++, y += w * j->k)
+#pragma GCC unroll 4
+            for (int s = 0; s < side; s++)
+                tile_store(y + s * j->k, scale * o[r * side + s] + bias, CPU_LANES, NULL, j->accumulate);
+        return;
+    }
+    for (int r = 0; r < side; r++, y += w * j->k)
+        for (int s = 0; s < side; s++)
+            if (i0 + r >= 0 && i0 + r < h && j0 + s >= 0 && j0 + s < w)
+                tile_store(y + s * j->k, scale * o[r * side + s] + bias, (int)n, NULL, j->accumulate);
+}
+
+/* 4x4 large pixels of a tile from its 25 products. */
+UP_INLINE void expand_pixels(const int64_t *at, const float *m, cpu_vec *o)
+{
+    cpu_vec s[UP_WEIGHTS];
+#pragma GCC unroll 5
+    for (int q = 0; q < UP_WEIGHTS; q++) s[q] = cpu_load(m + at[q]);
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        cpu_vec z[UP_WEIGHTS];
+        const int64_t *line = at + 5 * expand_order[r];
+#pragma GCC unroll 5
+        for (int q = 0; q < UP_WEIGHTS; q++) z[q] = s[q] + cpu_load(m + line[q]);
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; q++) o[4 * r + q] = z[0] + z[expand_order[q]];
+    }
+}
+
+static void store_expanded(const resampling *j, const tile_line *line, int64_t k0, int64_t k1, const float *m)
+{
+    int64_t at[UP_PRODUCTS];
+    for (int64_t t = 0; t <= j->width / 2; t++) {
+        locate(j, line, expand_row, UP_WEIGHTS, t, at);
+        for (int64_t k = k0; k < k1; k += CPU_LANES) {
+            cpu_vec o[16];
+            expand_pixels(at, m + (k - k0) / UP_STRIP * j->m_strip + k % UP_STRIP, o);
+            store_pixels(j, o, line->image, 4 * line->t - 1, 4 * t - 1, 4, k);
+        }
+    }
+}
+
+static void store_reduced(const resampling *j, const tile_line *line, int64_t k0, int64_t k1, const float *m)
+{
+    const float *at = m + line->slot[TILE_ROW] * j->columns[TILE_ROW] * UP_STRIP;
+    for (int64_t t = 0; t < j->columns[TILE_ROW]; t++, at += UP_STRIP)
+        for (int64_t k = k0; k < k1; k += CPU_LANES) {
+            const float *s = at + (k - k0) / UP_STRIP * j->m_strip + k % UP_STRIP;
+            cpu_vec z[9], o[4];
+#pragma GCC unroll 9
+            for (int p = 0; p < 9; p++) z[p] = cpu_load(s + p * j->kind);
+#pragma GCC unroll 4
+            for (int p = 0; p < 4; p++) {
+                int a = 3 * (1 + p / 2), b = 1 + p % 2;
+                o[p] = (z[0] + z[b]) + (z[a] + z[a + b]);
+            }
+            store_pixels(j, o, line->image, 2 * line->t, 2 * t, 2, k);
         }
 }
 
-/* The four t that hold a tap: two in each dimension. */
-static void holders(int kind, int tap, int *at)
+/* Output channels k0 .. k1, whose strips begin at m. */
+static void store_block(const resampling *j, const block *b, int64_t k0, int64_t k1, const float *m)
 {
-    const int *first = folds[kind].first, *last = folds[kind].last;
-    for (int t = 0; t < 16; t++)
-        if (first[t / 4] <= tap / 3 && tap / 3 <= last[t / 4] && first[t % 4] <= tap % 3 && tap % 3 <= last[t % 4])
-            *at++ = t;
+    for (int64_t g = b->g0; g < b->g1; g++) {
+        tile_line line = line_at(j, b, g);
+        (j->expand ? store_expanded : store_reduced)(j, &line, k0, k1, m);
+    }
 }
 
-/* df {K,4,4,C} -> dw {K,3,3,C} */
-static void unfold(int kind, const float *df, int64_t k, int64_t c, float *dw, int accumulate, int threads)
+/* ------------------------------------------------------------------------------------------- whole */
+
+/* The spare tile of m stands for products that are 0, beyond the map. */
+static void clear_spare(const resampling *j, float *m)
 {
-    float scale = folds[kind].scale;
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && k * c > 4096)
-    for (int64_t o = 0; o < k; o++)
-        for (int tap = 0; tap < 9; tap++) {
-            int at[4];
-            holders(kind, tap, at);
-            const float *s = df + o * 16 * c, *p0 = s + at[0] * c, *p1 = s + at[1] * c, *p2 = s + at[2] * c,
-                        *p3 = s + at[3] * c;
-            float *restrict d = dw + (o * 9 + tap) * c;
-            for (int64_t i = 0; i < c; i++) {
-                float v = scale * ((p0[i] + p1[i]) + (p2[i] + p3[i]));
-                d[i] = accumulate ? d[i] + v : v;
+    for (int64_t p = 0; p < j->out_kinds; p++) gemm_clear(m + p * j->kind + spare_tile(j) * UP_STRIP, UP_STRIP);
+}
+
+/* Weights are transformed once; each thread has its own block. */
+static void run_narrow(const resampling *j, int64_t all, float *u, float *memory, int threads)
+{
+    int64_t strips = cpu_ceil_div(j->k, GEMM_NR), k_strips = cpu_ceil_div(j->k, UP_STRIP);
+    int64_t v_floats = cpu_ceil_div(j->c, UP_STRIP) * j->v_strip, own = v_floats + k_strips * j->m_strip;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+#pragma omp for schedule(static)
+        for (int64_t s = 0; s < strips; s++) transform_weights(j, s * GEMM_NR, 0, j->depth, u + s * j->u_strip);
+        float *v = memory + omp_get_thread_num() * own, *m = v + v_floats;
+        for (int64_t s = 0; s < k_strips; s++) clear_spare(j, m + s * j->m_strip);
+#pragma omp for schedule(dynamic)
+        for (int64_t g = 0; g < all; g += j->rows) {
+            block b = block_at(j, g, all);
+            for (int64_t i = g; i < b.g1; i++) {
+                tile_line line = line_at(j, &b, i);
+                transform_line(j, &line, v);
             }
+            for (int i = 0; i < j->out_kinds; i++) {
+                product p = product_of(j, i);
+                for (int64_t s = 0; s < strips; s++)
+                    for (int64_t c = 0; c < j->depth; c += CHUNK) {
+                        int64_t k = s * GEMM_NR;
+                        multiply(j, &b, &p, k, c, cpu_min64(CHUNK, j->depth - c),
+                                 u + s * j->u_strip + c * strip_width(j, k), v, m + k / UP_STRIP * j->m_strip, c > 0);
+                    }
+            }
+            store_block(j, &b, 0, j->k, m);
         }
+    }
 }
 
-/* df {C,4,4,K} -> dw {K,3,3,C}, square by square: one side is strided whatever the order. */
-static void unfold_transposed(int kind, const float *df, int64_t k, int64_t c, float *dw, int accumulate, int threads)
+/* All threads work on one block. A thread takes some output channels and transforms their weights chunk by chunk as
+ * they are needed: they are never written out. */
+static void run_wide(const resampling *j, int64_t all, float *v, float *memory, int threads)
 {
-    enum { SIDE = 16 };
-    float scale = folds[kind].scale;
-    int64_t blocks = cpu_ceil_div(k, SIDE);
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && k * c > 4096)
-    for (int64_t b = 0; b < blocks * 9; b++) {
-        int64_t o = b / 9 * SIDE, no = cpu_min64(SIDE, k - o), tap = b % 9;
-        int at[4];
-        holders(kind, (int)tap, at);
-        for (int64_t i0 = 0; i0 < c; i0 += SIDE) {
-            float square[SIDE][SIDE];
-            int64_t ni = cpu_min64(SIDE, c - i0);
-            for (int64_t i = 0; i < ni; i++) {
-                const float *s = df + (i0 + i) * 16 * k + o, *p0 = s + at[0] * k, *p1 = s + at[1] * k,
-                            *p2 = s + at[2] * k, *p3 = s + at[3] * k;
-                for (int64_t j = 0; j < no; j++) square[i][j] = scale * ((p0[j] + p1[j]) + (p2[j] + p3[j]));
+    int64_t k_strips = cpu_ceil_div(j->k, UP_STRIP), own = UP_STRIP / GEMM_NR * j->u_strip + j->m_strip;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        float *u = memory + omp_get_thread_num() * own, *m = u + UP_STRIP / GEMM_NR * j->u_strip;
+        clear_spare(j, m);
+        for (int64_t g0 = 0; g0 < all; g0 += j->rows) {
+            block b = block_at(j, g0, all);
+#pragma omp for schedule(dynamic)
+            for (int64_t g = b.g0; g < b.g1; g++) {
+                tile_line line = line_at(j, &b, g);
+                transform_line(j, &line, v);
             }
-            for (int64_t j = 0; j < no; j++) {
-                float *d = dw + ((o + j) * 9 + tap) * c + i0;
-                for (int64_t i = 0; i < ni; i++) d[i] = accumulate ? d[i] + square[i][j] : square[i][j];
+#pragma omp for schedule(dynamic)
+            for (int64_t s = 0; s < k_strips; s++) {
+                int64_t k0 = s * UP_STRIP, k1 = cpu_min64(j->k, k0 + UP_STRIP);
+                for (int64_t c = 0; c < j->depth; c += CHUNK)
+                    for (int64_t k = k0; k < k1; k += GEMM_NR) {
+                        int64_t depth = cpu_min64(CHUNK, j->depth - c);
+                        transform_weights(j, k, c, depth, u);
+                        for (int i = 0; i < j->out_kinds; i++) {
+                            product p = product_of(j, i);
+                            multiply(j, &b, &p, k, c, depth, u, v, m, c > 0);
+                        }
+                    }
+                store_block(j, &b, k0, k1, m);
             }
         }
     }
 }
 
-/* How F is read by a product whose inner index runs over (taps, `in` channels) and whose columns are the other side's.
- */
-typedef struct side {
-    int64_t in, in_step; /* inner channels and their distance in F */
-    int64_t out, out_step;
-    int64_t tap_step;
-} side;
-
-static void gather_offsets(const side *f, int64_t *offset)
+static int run(sag_kernel_env *env, resampling *j)
 {
-    for (int t = 0; t < 16; t++)
-        for (int64_t i = 0; i < f->in; i++) *offset++ = t * f->tap_step + i * f->in_step;
-}
+    j->columns[TILE_ROW] = cpu_ceil_div(j->width, 2), j->columns[SEAM_ROW] = j->width / 2;
+    j->image_rows = j->expand ? j->h / 2 + 1 : cpu_ceil_div(j->h, 2);
+    j->in_kinds = j->expand ? 16 : UP_PRODUCTS, j->out_kinds = j->expand ? UP_PRODUCTS : 9;
+    j->depth = round_up(j->c, UP_DEPTH);
+    int64_t all = j->n * j->image_rows, c_strips = cpu_ceil_div(j->c, UP_STRIP),
+            k_strips = cpu_ceil_div(j->k, UP_STRIP);
+    bool wide = j->c * j->k > WIDE;
+    int64_t line_floats = (j->in_kinds * c_strips + j->out_kinds * k_strips) * UP_STRIP * j->columns[TILE_ROW];
+    j->rows = wide ? WIDE_TILES / j->columns[TILE_ROW] : BLOCK_FLOATS / line_floats;
+    if (j->rows < 1) j->rows = 1;
+    if (j->rows > all) j->rows = all;
+    j->rows = cpu_ceil_div(all, cpu_ceil_div(all, j->rows)); /* blocks as even as can be */
+    j->kind = (spare_tile(j) + 1) * UP_STRIP + 16;
+    j->v_strip = j->in_kinds * j->kind, j->m_strip = j->out_kinds * j->kind;
+    j->u_product = (wide ? cpu_min64(CHUNK, j->depth) : j->depth) * GEMM_NR + 16;
+    j->u_strip = UP_PRODUCTS * j->u_product;
 
-static void spread_offsets(const side *f, int top, int left, int64_t *offset)
-{
-    for (int u = 0; u < 2; u++)
-        for (int v = 0; v < 2; v++)
-            for (int64_t i = 0; i < f->in; i++)
-                *offset++ = ((3 - top - 2 * u) * 4 + 3 - left - 2 * v) * f->tap_step + i * f->in_step;
-}
-
-/* small {N,h,w,out} = strided convolution of large {N,2h,2w,in} */
-static int gather(sag_kernel_env *env, const side *f, const float *folded, const float *large, float *small, int64_t n,
-                  int64_t h, int64_t w, const float *bias, int accumulate)
-{
-    int64_t *offset = env->scratch(env, (size_t)(16 * f->in) * sizeof *offset);
-    if (!offset) return SAG_KERNEL_NO_MEMORY;
-    gather_offsets(f, offset);
-    patches x = {.x = large,
-                 .h = 2 * h,
-                 .w = 2 * w,
-                 .c = f->in,
-                 .rows = h,
-                 .cols = w,
-                 .stride = 2,
-                 .top = -1,
-                 .left = -1,
-                 .r = 4,
-                 .s = 4};
-    gemm_rows pixels = {small, f->out};
-    gemm_job job = {.m = n * h * w,
-                    .n = f->out,
-                    .k = 16 * f->in,
-                    .fetch = CPU_ISA(patches_fetch),
-                    .a = &x,
-                    .b = {.data = folded, .offset = offset, .column = f->out_step},
-                    .place = CPU_ISA(gemm_place_rows),
-                    .c = &pixels,
-                    .bias = bias,
-                    .accumulate = accumulate};
-    return CPU_ISA(gemm)(env, &job);
-}
-
-/* large {N,2h,2w,out} = transposed convolution of small {N,h,w,in} */
-static int spread(sag_kernel_env *env, const side *f, const float *folded, const float *small, float *large, int64_t n,
-                  int64_t h, int64_t w, const float *bias, int accumulate)
-{
-    int64_t *offset = env->scratch(env, (size_t)(4 * f->in) * sizeof *offset);
-    if (!offset) return SAG_KERNEL_NO_MEMORY;
-    void *memory = NULL;
-    for (int phase = 0; phase < 4; phase++) {
-        int top = phase / 2, left = phase % 2;
-        spread_offsets(f, top, left, offset);
-        patches x = {.x = small,
-                     .h = h,
-                     .w = w,
-                     .c = f->in,
-                     .rows = h,
-                     .cols = w,
-                     .stride = 1,
-                     .top = top - 1,
-                     .left = left - 1,
-                     .r = 2,
-                     .s = 2};
-        places y = {.map = large,
-                    .h = 2 * h,
-                    .w = 2 * w,
-                    .c = f->out,
-                    .rows = h,
-                    .cols = w,
-                    .step = 2,
-                    .top = top,
-                    .left = left};
-        gemm_job job = {.m = n * h * w,
-                        .n = f->out,
-                        .k = 4 * f->in,
-                        .fetch = CPU_ISA(patches_fetch),
-                        .a = &x,
-                        .b = {.data = folded, .offset = offset, .column = f->out_step},
-                        .place = CPU_ISA(places_rows),
-                        .c = &y,
-                        .bias = bias,
-                        .accumulate = accumulate};
-        if (!memory) memory = env->scratch(env, (size_t)CPU_ISA(gemm_bytes)(&job, env->threads));
-        if (!memory) return SAG_KERNEL_NO_MEMORY;
-        CPU_ISA(gemm_run)(&job, memory, env->threads);
-    }
+    int64_t v_floats = c_strips * j->v_strip, zeros = round_up(6 * j->c + 16, 16), shared = v_floats, own;
+    if (wide)
+        own = UP_STRIP / GEMM_NR * j->u_strip + j->m_strip;
+    else
+        own = v_floats + k_strips * j->m_strip, shared = cpu_ceil_div(j->k, GEMM_NR) * j->u_strip;
+    int threads = j->n * j->h * j->width * j->c * j->k < 32768 ? 1 : env->threads;
+    float *memory = env->scratch(env, (size_t)(zeros + shared + threads * own + UP_STRIP) * sizeof *memory);
+    if (!memory) return SAG_KERNEL_NO_MEMORY;
+    gemm_clear(memory, zeros);
+    j->zeros = memory;
+    (wide ? run_wide : run_narrow)(j, all, memory + zeros, memory + zeros + shared, threads);
     return SAG_KERNEL_OK;
 }
 
-static float *folded_weights(sag_kernel_env *env, const conv_args *a, int kind)
+static int forward(sag_kernel_env *env, const conv_args *a, bool pool)
 {
-    float *f = env->scratch(env, (size_t)(16 * a->k * a->c) * sizeof *f);
-    if (f) fold(kind, a->w, a->k, a->c, f, env->threads);
-    return f;
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    resampling j = {.in = a->x,
+                    .out = a->y,
+                    .w = a->w,
+                    .bias = a->b,
+                    .expand = !pool,
+                    .scale = pool ? 0.25f : 1.0f,
+                    .c = a->c,
+                    .k = a->k,
+                    .n = a->n,
+                    .h = pool ? a->p : a->h,
+                    .width = pool ? a->q : a->w_in};
+    return run(env, &j);
 }
 
-/* Products that sum over C and leave K, and the other way round. */
-static side side_fwd(const conv_args *a)
+static int data_gradient(sag_kernel_env *env, const conv_args *a, bool pool)
 {
-    return (side){.in = a->c, .in_step = 1, .out = a->k, .out_step = 16 * a->c, .tap_step = a->c};
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    resampling j = {.in = a->dy,
+                    .out = a->dx,
+                    .w = a->w,
+                    .expand = pool,
+                    .turned = true,
+                    .accumulate = a->accumulate,
+                    .scale = pool ? 0.25f : 1.0f,
+                    .c = a->k,
+                    .k = a->c,
+                    .n = a->n,
+                    .h = pool ? a->p : a->h,
+                    .width = pool ? a->q : a->w_in};
+    return run(env, &j);
 }
-static side side_bwd(const conv_args *a)
+
+static int weight_gradient(sag_kernel_env *env, const conv_args *a, bool pool)
 {
-    return (side){.in = a->k, .in_step = 16 * a->c, .out = a->c, .out_step = 1, .tap_step = a->c};
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    int result = a->dw ? CPU_ISA(upconv_weights)(env, a, pool) : SAG_KERNEL_OK;
+    if (a->db && result == SAG_KERNEL_OK)
+        result = CPU_ISA(column_sum)(env, a->dy, a->n * a->p * a->q, a->k, a->db, a->accumulate_db);
+    return result;
 }
 
 static int cpu_upconv_fwd(sag_kernel_env *env, const conv_args *a)
 {
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    if (CPU_ISA(winograd_suits)(env, a, WINO_UP, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a, WINO_UP);
-    float *f = folded_weights(env, a, FOLD_UP);
-    side s = side_fwd(a);
-    return f ? spread(env, &s, f, a->x, a->y, a->n, a->h, a->w_in, a->b, 0) : SAG_KERNEL_NO_MEMORY;
+    return forward(env, a, false);
 }
-
 static int cpu_upconv_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    if (CPU_ISA(winograd_suits)(env, a, WINO_UP, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a, WINO_UP);
-    float *f = folded_weights(env, a, FOLD_UP);
-    side s = side_bwd(a);
-    return f ? gather(env, &s, f, a->dy, a->dx, a->n, a->h, a->w_in, NULL, a->accumulate) : SAG_KERNEL_NO_MEMORY;
+    return data_gradient(env, a, false);
 }
-
-static int cpu_convpool_fwd(sag_kernel_env *env, const conv_args *a)
-{
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    if (CPU_ISA(winograd_suits)(env, a, WINO_POOL, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a, WINO_POOL);
-    float *f = folded_weights(env, a, FOLD_POOL);
-    side s = side_fwd(a);
-    return f ? gather(env, &s, f, a->x, a->y, a->n, a->p, a->q, a->b, 0) : SAG_KERNEL_NO_MEMORY;
-}
-
-static int cpu_convpool_bwd_x(sag_kernel_env *env, const conv_args *a)
-{
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    if (CPU_ISA(winograd_suits)(env, a, WINO_POOL, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a, WINO_POOL);
-    float *f = folded_weights(env, a, FOLD_POOL);
-    side s = side_bwd(a);
-    return f ? spread(env, &s, f, a->dy, a->dx, a->n, a->p, a->q, NULL, a->accumulate) : SAG_KERNEL_NO_MEMORY;
-}
-
-static int bias_gradient(sag_kernel_env *env, const conv_args *a)
-{
-    if (!a->db) return SAG_KERNEL_OK;
-    return CPU_ISA(column_sum)(env, a->dy, a->n * a->p * a->q, a->k, a->db, a->accumulate_db);
-}
-
-/* Patches of the large map against pixels of the small one: of dy against x here, hence df {C,4,4,K}. */
 static int cpu_upconv_bwd_w(sag_kernel_env *env, const conv_args *a)
 {
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    if (!a->dw) return bias_gradient(env, a);
-    if (CPU_ISA(winograd_suits)(env, a, WINO_UP, WINO_BWD_W)) {
-        int done = CPU_ISA(winograd_bwd_w)(env, a, WINO_UP);
-        return done == SAG_KERNEL_OK ? bias_gradient(env, a) : done;
-    }
-    float *df = env->scratch(env, (size_t)(16 * a->k * a->c) * sizeof *df);
-    if (!df) return SAG_KERNEL_NO_MEMORY;
-    patches dy = {.x = a->dy,
-                  .h = a->p,
-                  .w = a->q,
-                  .c = a->k,
-                  .rows = a->h,
-                  .cols = a->w_in,
-                  .stride = 2,
-                  .top = -1,
-                  .left = -1,
-                  .r = 4,
-                  .s = 4};
-    int result = CPU_ISA(outer)(env, &dy, a->n * a->h * a->w_in, a->x, a->c, a->c, df, 0);
-    if (result != SAG_KERNEL_OK) return result;
-    unfold_transposed(FOLD_UP, df, a->k, a->c, a->dw, a->accumulate_dw, env->threads);
-    return bias_gradient(env, a);
+    return weight_gradient(env, a, false);
 }
-
+static int cpu_convpool_fwd(sag_kernel_env *env, const conv_args *a)
+{
+    return forward(env, a, true);
+}
+static int cpu_convpool_bwd_x(sag_kernel_env *env, const conv_args *a)
+{
+    return data_gradient(env, a, true);
+}
 static int cpu_convpool_bwd_w(sag_kernel_env *env, const conv_args *a)
 {
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    if (!a->dw) return bias_gradient(env, a);
-    if (CPU_ISA(winograd_suits)(env, a, WINO_POOL, WINO_BWD_W)) {
-        int done = CPU_ISA(winograd_bwd_w)(env, a, WINO_POOL);
-        return done == SAG_KERNEL_OK ? bias_gradient(env, a) : done;
-    }
-    float *df = env->scratch(env, (size_t)(16 * a->k * a->c) * sizeof *df);
-    if (!df) return SAG_KERNEL_NO_MEMORY;
-    patches x = {.x = a->x,
-                 .h = a->h,
-                 .w = a->w_in,
-                 .c = a->c,
-                 .rows = a->p,
-                 .cols = a->q,
-                 .stride = 2,
-                 .top = -1,
-                 .left = -1,
-                 .r = 4,
-                 .s = 4};
-    int result = CPU_ISA(outer)(env, &x, a->n * a->p * a->q, a->dy, a->k, a->k, df, 0);
-    if (result != SAG_KERNEL_OK) return result;
-    unfold(FOLD_POOL, df, a->k, a->c, a->dw, a->accumulate_dw, env->threads);
-    return bias_gradient(env, a);
+    return weight_gradient(env, a, true);
 }
 
 void CPU_ISA(upconv_fill)(sag_kernel_table *t)
