@@ -205,7 +205,7 @@ static int l_profile_rows(lua_State *L)
     int n = sag_profile_read(lsag_context(L), rows, MAX_ROWS);
     lua_createtable(L, n, 0);
     for (int i = 0; i < n; i++) {
-        lua_createtable(L, 0, 5);
+        lua_createtable(L, 0, 6);
         lua_pushstring(L, rows[i].kernel);
         lua_setfield(L, -2, "kernel");
         set_integer(L, "calls", rows[i].calls);
@@ -213,6 +213,8 @@ static int l_profile_rows(lua_State *L)
         lua_setfield(L, -2, "seconds");
         lua_pushnumber(L, rows[i].flops);
         lua_setfield(L, -2, "flops");
+        lua_pushnumber(L, rows[i].done);
+        lua_setfield(L, -2, "done");
         lua_pushnumber(L, rows[i].bytes);
         lua_setfield(L, -2, "bytes");
         lua_rawseti(L, -2, i + 1);

@@ -158,6 +158,7 @@ static void profile_add(sag_context *ctx, sag_slot slot, const void *args, doubl
     row->calls++;
     row->seconds += seconds;
     row->flops += cost.flops;
+    row->done += ctx->env.flops > 0 ? ctx->env.flops : cost.flops;
     row->bytes += cost.bytes;
 }
 
@@ -165,6 +166,7 @@ void sag_run_begin(sag_context *ctx)
 {
     if (ctx->profiling) {
         ctx->backend->synchronize(ctx->state);
+        ctx->env.flops = 0;
         ctx->profile_start = now();
     }
 }

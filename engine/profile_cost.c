@@ -4,7 +4,7 @@
  * does not compile.
  *
  * flops: multiplies and adds of the direct method (for upconv and convpool: of the folded 4x4 kernel), an exponential or
- * logarithm counted as EXP. A kernel that saves multiplies, as Winograd's, can therefore exceed the machine's rate.
+ * logarithm counted as EXP. A kernel that saves multiplies says so itself, in sag_kernel_env.
  * bytes: each operand once over the memory bus; one that is read twice, or that stays in a cache, is not known here.
  */
 #include "engine/internal.h"

@@ -208,7 +208,9 @@ bool sag_context_recording_graph(const sag_context *ctx);
 typedef struct sag_profile_row {
     const char *kernel; /* slot name */
     int64_t calls;
-    double seconds, flops, bytes;
+    double seconds, bytes;
+    double flops; /* of the direct method */
+    double done;  /* really done: fewer where a kernel saves multiplies */
 } sag_profile_row;
 void sag_profile_enable(sag_context *ctx, bool on);
 /* Rows with calls > 0, at most `max`; returns how many. */

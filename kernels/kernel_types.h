@@ -28,6 +28,7 @@ typedef struct sag_kernel_env {
     int no_winograd; /* CPU: 3x3 convolutions by plain sums only */
     void *(*scratch)(struct sag_kernel_env *env, size_t bytes); /* NULL when out of memory */
     void *owner;  /* the context that the arena belongs to */
+    double flops; /* for the profile: multiplies and adds that a kernel really did, where it saves some; 0: it does not */
 } sag_kernel_env;
 
 #endif

@@ -487,6 +487,9 @@ static int run(sag_kernel_env *env, resampling *j)
     float *memory = env->scratch(env, (size_t)(zeros + shared + threads * own + UP_STRIP) * sizeof *memory);
     if (!memory) return SAG_KERNEL_NO_MEMORY;
     gemm_clear(memory, zeros);
+    double across = (double)j->columns[TILE_ROW], down = (double)cpu_ceil_div(j->h, 2);
+    if (j->expand) across = 4 * across + (double)j->columns[SEAM_ROW], down = 4 * down + (double)(j->h / 2);
+    env->flops = (j->expand ? 2 : 2 * UP_PRODUCTS) * across * down * (double)(j->n * j->c * j->k);
     j->zeros = memory;
     (wide ? run_wide : run_narrow)(j, all, memory + zeros, memory + zeros + shared, threads);
     return SAG_KERNEL_OK;

@@ -197,6 +197,7 @@ int CPU_ISA(upconv_weights)(sag_kernel_env *env, const conv_args *a, bool pool)
     float *memory = env->scratch(env, (size_t)(zeros + shared + threads * own) * sizeof *memory);
     if (!memory) return SAG_KERNEL_NO_MEMORY;
     gemm_clear(memory, zeros);
+    env->flops = 2.0 * UP_PRODUCTS * (double)(j.tiles * a->c * a->k);
     j.x.zeros = j.dy.zeros = memory;
     float *all_sums = memory + zeros;
 #pragma omp parallel num_threads(threads) if (threads > 1)

@@ -48,7 +48,7 @@ local device = {
     { "live", "", "{tensors: integer, storages: integer, host_blocks: integer, tape: integer}", "What is alive, over all devices; for tests." },
     { "fail_allocation", "n:integer", "", "The n-th allocation from now fails, once; 0: none. For tests." },
     { "profile", "on:boolean", "", "Starts (from zero) or stops timing kernels." },
-    { "profile_rows", "", "sagan.ProfileRow[]", "Calls, seconds, flops and bytes of each kernel that ran." },
+    { "profile_rows", "", "sagan.ProfileRow[]", "Calls, seconds, arithmetic and traffic of each kernel that ran." },
     { "op_names", "", "string[]", "Names of all ops, in the order of ops.def." },
     { "op_info", "name:string", "table", "Signature and description of an op." },
 }
@@ -106,7 +106,8 @@ local types = [[
 ---@field kernel string
 ---@field calls integer
 ---@field seconds number
----@field flops number
+---@field flops number of the direct method
+---@field done number really done: fewer where a kernel saves multiplies
 ---@field bytes number
 
 --- A captured function; call it without arguments.

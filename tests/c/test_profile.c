@@ -64,6 +64,10 @@ static void test_convolutions(void **state)
     sag_tensor_release(apply(SAG_OP_convpool, in, NULL));
     expect("upconv_fwd", 1, 2 * 4 * pixels * 5 * 4 * 3, 4 * (x + w + 4 * pixels * 5));
     expect("convpool_fwd", 1, 2 * pixels / 4 * 5 * 16 * 3, 4 * (x + w + pixels / 4 * 5));
+    /* 25 products for 2x2 small pixels; convpool's map of 3x2 needs two such squares */
+    assert_true(row_of("upconv_fwd").done == 2 * 25 * pixels / 4 * 5 * 3);
+    assert_true(row_of("convpool_fwd").done == 2 * 25 * 2 * 2 * 5 * 3);
+    assert_true(row_of("conv2d_fwd").done == row_of("conv2d_fwd").flops); /* too small for Winograd's algorithm */
     release_all(in, 2);
 }
 

@@ -8,14 +8,14 @@ describe("the profile table", function()
 
     it("sets every kernel against what bounds it", function()
         local lines = profile_table.lines({
-            { kernel = "adding", calls = 3, seconds = 0.2, flops = 1e8, bytes = 1e9 },
-            { kernel = "multiplying", calls = 4, seconds = 0.5, flops = 2.5e10, bytes = 1e9 },
+            { kernel = "adding", calls = 3, seconds = 0.2, flops = 1e8, done = 1e8, bytes = 1e9 },
+            { kernel = "multiplying", calls = 4, seconds = 0.5, flops = 5e10, done = 2.5e10, bytes = 1e9 },
         }, 1, 2, machine)
         assert.equal(5, #lines)
-        assert.matches("^multiplying +4 +250%.00 +50%.0 %% +50%.0 +2%.0 +50 %% sgemm$", lines[2])
-        assert.matches("^adding +3 +100%.00 +20%.0 %% +0%.5 +5%.0 +50 %% copy$", lines[3])
+        assert.matches("^multiplying +4 +250%.00 +50%.0 %% +100%.0 +50%.0 +2%.0 +50 %% sgemm$", lines[2])
+        assert.matches("^adding +3 +100%.00 +20%.0 %% +0%.5 +0%.5 +5%.0 +50 %% copy$", lines[3])
         assert.matches("^outside kernels +150%.00 +30%.0 %%$", lines[4])
-        assert.matches("^whole step +500%.00 +100%.0 %% +25%.1 +2%.0 +25 %% sgemm$", lines[5])
+        assert.matches("^whole step +500%.00 +100%.0 %% +50%.1 +25%.1 +2%.0 +25 %% sgemm$", lines[5])
     end)
 
     it("measures the machine", function()
@@ -25,8 +25,8 @@ describe("the profile table", function()
     end)
 
     it("leaves the rows as they were", function()
-        local rows = { { kernel = "a", calls = 1, seconds = 0.1, flops = 1, bytes = 1 },
-            { kernel = "b", calls = 1, seconds = 0.2, flops = 1, bytes = 1 } }
+        local rows = { { kernel = "a", calls = 1, seconds = 0.1, flops = 1, done = 1, bytes = 1 },
+            { kernel = "b", calls = 1, seconds = 0.2, flops = 1, done = 1, bytes = 1 } }
         profile_table.lines(rows, 1, 1, machine)
         assert.equal("a", rows[1].kernel)
     end)

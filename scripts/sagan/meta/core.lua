@@ -21,7 +21,8 @@
 ---@field kernel string
 ---@field calls integer
 ---@field seconds number
----@field flops number
+---@field flops number of the direct method
+---@field done number really done: fewer where a kernel saves multiplies
 ---@field bytes number
 
 --- A captured function; call it without arguments.
@@ -661,7 +662,7 @@ function core.fail_allocation(n) end
 ---@param on boolean
 function core.profile(on) end
 
---- Calls, seconds, flops and bytes of each kernel that ran.
+--- Calls, seconds, arithmetic and traffic of each kernel that ran.
 ---@return sagan.ProfileRow[]
 function core.profile_rows() end
 
