@@ -10,10 +10,10 @@
 #include "kernels/cpu/patches.h"
 #include "kernels/cpu/transpose.h"
 
-#define BLOCK_FLOATS 100000 /* of transformed data in a block, about, so that it stays in L2 beside the weights */
-#define WIDE (128 * 128)    /* more channels in times out: transformed weights would leave L2 */
-#define WIDE_TILES 256      /* of a block then: what they have to be worth transforming for */
-#define CHUNK 64            /* inner channels of one chain of sums, times the terms of a product */
+#define BLOCK_FLOATS 60000 /* of transformed data in a block, about, so that it stays in L2 beside the weights */
+#define WIDE (64 * 128)    /* more channels in times out: transformed weights would leave L2 */
+#define WIDE_TILES 256     /* of a block then: what they have to be worth transforming for */
+#define CHUNK 64           /* inner channels of one chain of sums, times the terms of a product */
 
 enum { TILE_ROW, SEAM_ROW, ROW_KINDS };
 

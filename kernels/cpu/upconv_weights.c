@@ -9,9 +9,8 @@
  */
 #include "kernels/cpu/upconv.h"
 
-#define BLOCK 56 /* tiles whose products are one chain of sums */
-#define LARGE_RANGE 64
-#define SMALL_RANGE 128
+#define BLOCK 84 /* tiles whose products are one chain of sums */
+#define RANGE 64 /* channels of either side in a piece */
 #define SMALL_KINDS 9
 #define FINISH_ROWS 8
 
@@ -160,7 +159,7 @@ static tiled_map map_of(const float *map, int64_t h, int64_t w, int64_t c, bool 
 {
     tiled_map m = {.map = map, .h = h, .w = w, .c = c, .large = large};
     m.kinds = large ? UP_PRODUCTS : SMALL_KINDS;
-    m.range = cpu_min64(c, large ? LARGE_RANGE : SMALL_RANGE);
+    m.range = cpu_min64(c, RANGE);
     m.kind = BLOCK * UP_STRIP + 16;
     m.strip = m.kinds * m.kind;
     m.floats = cpu_ceil_div(m.range, UP_STRIP) * m.strip;
