@@ -10,11 +10,16 @@
 #include "kernels/cpu/transpose.h"
 #include "kernels/cpu/winograd_transform.h"
 
-#define GROUP GEMM_MR       /* tiles that one register tile takes */
-#define BLOCK_FLOATS 300000 /* of transformed data in a block, about, so that it stays in L2 */
-#define WIDE (128 * 128)    /* more channels in times out: the weights no longer stay in L2, blocks are large */
-#define WIDE_GROUPS 16
-#define CHAIN (2 * WINO_STRIP)
+#define OWN_FLOATS 100000 /* of transformed data in a block of one thread, about: with weights beside it in L2 */
+#define OWN_TILES 28      /* but no fewer tiles that use weights on their way through */
+#define SHARED_TILES 64   /* in a block that the threads share */
+#define WIDE (256 * 256)  /* more channels in times out: the transformed weights are not stored */
+#define CHAIN_STRIPS 2
+#define CHAIN (CHAIN_STRIPS * WINO_STRIP) /* channels whose products are one chain of sums */
+
+/* One copy in the program: inlined twice, the compiler might round a * b + c * d in two ways, and which of the two runs
+ * below does the work depends on the number of threads. */
+#define ONE_COPY __attribute__((noinline, noclone)) static
 
 /* Channels in (c) and out (k) of the product, whichever way it goes. */
 typedef struct wino_conv {
@@ -26,12 +31,10 @@ typedef struct wino_conv {
     int64_t c, k, out_h, out_w; /* out: at full resolution */
     int halving;                /* 2x2 outputs are added to one of y */
     float scale;
-    int64_t depth;            /* c with the zeros */
-    int64_t all, groups;      /* groups of tiles: of the map, of a block */
-    int64_t v_group, m_group; /* floats of a transformed group: in, out */
-    int64_t u_freq, u_strip, block_floats;
-    wino_layout at;
-    float *u; /* transformed weights [strip of GEMM_NR k][frequency][c][k] */
+    int64_t depth;               /* c with the zeros */
+    int64_t rows, groups, tiles; /* tiles of a group, which one register tile takes; groups and tiles of a block */
+    wino_layout v_at, m_at;      /* transformed inputs and products */
+    int64_t u_freq;              /* transformed weights: [frequency][strip of GEMM_NR k][c][k] */
 } wino_conv;
 
 /* ----------------------------------------------------------------------------------------- weights */
@@ -56,166 +59,208 @@ static void load_weights(const wino_conv *v, int64_t c0, int64_t k0, float (*til
     }
 }
 
-static void transform_weights(const wino_conv *v, int threads)
+static int64_t strip_width(const wino_conv *j, int64_t k)
 {
-    enum { CHUNK = 64 }; /* inner channels of a piece of work */
-    int64_t vectors = cpu_ceil_div(v->k, CPU_LANES), chunks = cpu_ceil_div(v->depth, CHUNK);
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (int64_t piece = 0; piece < vectors * chunks; piece++) {
-        float tile[9][CPU_LANES * CPU_LANES];
-        int64_t k0 = piece / chunks * CPU_LANES, first = piece % chunks * CHUNK;
-        int64_t strip = k0 / GEMM_NR, width = v->k - strip * GEMM_NR > CPU_LANES ? GEMM_NR : CPU_LANES;
-        float *u = v->u + strip * v->u_strip + k0 % GEMM_NR;
-        for (int64_t c0 = first; c0 < cpu_min64(v->depth, first + CHUNK); c0 += CPU_LANES) {
-            load_weights(v, c0, k0, tile);
-            for (int64_t c = 0; c < CPU_LANES; c++) {
-                cpu_vec w[9];
-                for (int tap = 0; tap < 9; tap++) w[tap] = cpu_load(tile[tap] + c * CPU_LANES);
-                wino_weights(w, u + (c0 + c) * width, v->u_freq);
-            }
+    return j->k - k > CPU_LANES ? GEMM_NR : CPU_LANES;
+}
+
+/* The weights from `depth` inner channels from c0 to the strip of output channels at k. */
+ONE_COPY void transform_weights(const wino_conv *j, int64_t c0, int64_t depth, int64_t k, float *u)
+{
+    float tile[9][CPU_LANES * CPU_LANES];
+    int64_t width = strip_width(j, k);
+    for (int64_t k0 = 0; k0 < width; k0 += CPU_LANES)
+        for (int64_t c = 0; c < depth; c++) {
+            if (c % CPU_LANES == 0) load_weights(j, c0 + c, k + k0, tile);
+            cpu_vec w[9];
+            for (int tap = 0; tap < 9; tap++) w[tap] = cpu_load(tile[tap] + c % CPU_LANES * CPU_LANES);
+            wino_weights(w, u + c * width + k0, j->u_freq);
         }
+}
+
+/* ---------------------------------------------------------------------------------------- products */
+
+#define DEFINE_WIDE(family, row, v)                                                                                    \
+    TILE_FUNCTION(family, wide, v)                                                                                     \
+    {                                                                                                                  \
+        tile_run(2 * v, 2, row, 1, 2 * CPU_LANES, w, a, b, out);                                                       \
     }
+#define DEFINE_NARROW(family, row, v)                                                                                  \
+    TILE_FUNCTION(family, narrow, v)                                                                                   \
+    {                                                                                                                  \
+        tile_run(2 * v, 1, row, 1, CPU_LANES, w, a, b, out);                                                           \
+    }
+TILE_SIZES(DEFINE_WIDE, product, WINO_STRIP)
+TILE_SIZES(DEFINE_NARROW, product, WINO_STRIP)
+static tile_kernel *const wide_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_WIDE, product, WINO_STRIP)};
+static tile_kernel *const narrow_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_NARROW, product, WINO_STRIP)};
+
+/* One frequency: m (+)= v u for `groups` groups of tiles, a strip of `width` outputs and `depth` <= CHAIN inner
+ * channels. */
+static void multiply(const wino_conv *j, int64_t groups, int64_t depth, int64_t width, const float *v, const float *u,
+                     float *m, bool add)
+{
+    const int64_t strip_at[CHAIN_STRIPS] = {0, j->v_at.strip};
+    float *row[GEMM_MR];
+    for (int i = 0; i < j->rows; i++) row[i] = m + i * WINO_STRIP;
+    tile_walk walk = {
+        .segments = cpu_ceil_div(depth, WINO_STRIP), .depth = cpu_min64(depth, WINO_STRIP), .a_at = strip_at};
+    tile_out out = {.row = row, .rows = (int)j->rows, .cols = (int)width, .add = add};
+    tile_kernel *kernel = (width == GEMM_NR ? wide_tiles : narrow_tiles)[j->rows / 2];
+    for (int64_t g = 0; g < groups; g++) {
+        kernel(&walk, v, u, &out);
+        v += j->rows * WINO_STRIP, out.col += j->rows * WINO_STRIP;
+    }
+}
+
+/* Channels of the chain that starts at c: whole strips, or less than one. */
+static int64_t chain_depth(const wino_conv *j, int64_t c)
+{
+    int64_t left = j->depth - c;
+    return left >= CHAIN ? CHAIN : cpu_min64(left, WINO_STRIP);
 }
 
 /* ------------------------------------------------------------------------------------------- tiles */
 
-static void product_wide(const tile_walk *walk, const float *a, const float *b, const tile_out *out)
+ONE_COPY void load_tile(const wino_conv *j, int64_t tile, int64_t c0, int64_t count, float *v)
 {
-    tile_run(GROUP, 2, WINO_STRIP, 1, 2 * CPU_LANES, walk, a, b, out);
-}
-static void product_narrow(const tile_walk *walk, const float *a, const float *b, const tile_out *out)
-{
-    tile_run(GROUP, 1, WINO_STRIP, 1, CPU_LANES, walk, a, b, out);
+    wino_transform_tile(&j->in, tile, c0, count, 6, v, &j->v_at);
 }
 
-/* m = v u at frequencies f0 .. f1 for `groups` groups of tiles and output channels k0 .. k1. Frequencies are the outer
- * loop: the inputs of one are read for all columns, then never again. Chains of sums are CHAIN channels long. */
-static void multiply(const wino_conv *j, int f0, int f1, int64_t groups, int64_t k0, int64_t k1, const float *v,
-                     float *m)
+/* Outputs k0 .. k1 of one tile, of the pixels that the map has. m: from the strip of k0 */
+ONE_COPY void store_tile(const wino_conv *j, int64_t tile, int64_t k0, int64_t k1, const float *m)
 {
-    const int64_t strip_at[CHAIN / WINO_STRIP] = {0, j->at.strip};
-    float *row[GROUP];
-    for (int i = 0; i < GROUP; i++) row[i] = m + i * WINO_STRIP;
-    for (int f = f0; f < f1; f++)
-        for (int64_t n = k0; n < k1; n += GEMM_NR) {
-            bool wide = j->k - n > CPU_LANES;
-            const float *u = j->u + n / GEMM_NR * j->u_strip + f * j->u_freq;
-            tile_out out = {.row = row, .rows = GROUP, .cols = wide ? GEMM_NR : CPU_LANES};
-            for (int64_t c = 0; c < j->depth;) {
-                int64_t left = j->depth - c;
-                tile_walk walk = {.segments = left < CHAIN ? 1 : CHAIN / WINO_STRIP,
-                                  .depth = cpu_min64(WINO_STRIP, left),
-                                  .a_at = strip_at};
-                const float *a = v + c / WINO_STRIP * j->at.strip + f * j->at.freq;
-                out.col = n / WINO_STRIP * j->at.strip + n % WINO_STRIP + f * j->at.freq;
-                out.add = c > 0;
-                for (int64_t g = 0; g < groups; g++, a += j->v_group, out.col += j->m_group)
-                    (wide ? product_wide : product_narrow)(&walk, a, u, &out);
-                c += walk.segments * walk.depth;
-                u += walk.segments * walk.depth * out.cols;
-            }
-        }
-}
-
-/* Outputs of one tile, of the pixels that the map has. */
-static void store_tile(const wino_conv *j, int64_t tile, const float *m)
-{
-    int64_t per_image = j->in.rows * j->in.cols, image = tile / per_image, rest = tile % per_image;
-    int64_t i0 = rest / j->in.cols * WINO_STEP, j0 = rest % j->in.cols * WINO_STEP;
+    uint32_t rows_in = (uint32_t)j->in.rows, cols_in = (uint32_t)j->in.cols, line_of = (uint32_t)tile / cols_in;
+    int64_t image = line_of / rows_in, i0 = line_of % rows_in * WINO_STEP, j0 = (uint32_t)tile % cols_in * WINO_STEP;
     int side = WINO_STEP >> j->halving;
     int64_t rows = cpu_min64(WINO_STEP, j->out_h - i0) >> j->halving;
     int64_t cols = cpu_min64(WINO_STEP, j->out_w - j0) >> j->halving, width = j->out_w >> j->halving;
     float *y = j->y + ((image * (j->out_h >> j->halving) + (i0 >> j->halving)) * width + (j0 >> j->halving)) * j->k;
-    cpu_vec scale = cpu_splat(j->scale);
-    for (int64_t k = 0; k < j->k; k += CPU_LANES) {
+    bool whole = rows == WINO_STEP && cols == WINO_STEP;
+    for (int64_t k = k0; k < k1; k += CPU_LANES) {
         int n = (int)cpu_min64(CPU_LANES, j->k - k);
         cpu_vec o[16], bias = j->bias ? wino_load(j->bias + k, n) : (cpu_vec){0};
-        wino_output(m + k / WINO_STRIP * j->at.strip + k % WINO_STRIP, j->at.freq, o);
+        wino_output(m + (k - k0) / WINO_STRIP * j->m_at.strip + k % WINO_STRIP, j->m_at.freq, o);
+        float *line = y + k;
+        if (whole && n == CPU_LANES) { /* the common case: no outputs by way of memory */
+#pragma GCC unroll 4
+            for (int r = 0; r < 4; r++, line += width * j->k)
+#pragma GCC unroll 4
+                for (int s = 0; s < 4; s++)
+                    tile_store(line + s * j->k, cpu_splat(j->scale) * o[r * 4 + s] + bias, CPU_LANES, NULL,
+                               j->accumulate);
+            continue;
+        }
         if (j->halving)
             for (int i = 0; i < 4; i++) {
                 const cpu_vec *q = o + (i / 2) * 8 + (i % 2) * 2;
                 o[i] = (q[0] + q[1]) + (q[4] + q[5]);
             }
-        float *line = y + k;
         for (int r = 0; r < rows; r++, line += width * j->k)
             for (int s = 0; s < cols; s++)
-                tile_store(line + s * j->k, scale * o[r * side + s] + bias, n, NULL, j->accumulate);
+                tile_store(line + s * j->k, cpu_splat(j->scale) * o[r * side + s] + bias, n, NULL, j->accumulate);
     }
-}
-
-/* Into and out of the other domain, one group of tiles. */
-static void transform_group(const wino_conv *j, int64_t first, float *v)
-{
-    for (int64_t t = 0; t < GROUP; t++) wino_transform_tile(&j->in, first + t, 0, j->c, 6, v + t * WINO_STRIP, &j->at);
-}
-static void store_group(const wino_conv *j, int64_t first, const float *m)
-{
-    for (int64_t t = 0; t < GROUP && first + t < j->in.tiles; t++) store_tile(j, first + t, m + t * WINO_STRIP);
 }
 
 /* -------------------------------------------------------------------------------------------- whole */
 
-/* Each thread has its own block. */
-static void run_narrow(const wino_conv *j, float *memory, int threads)
+/* Each thread has its own blocks; transformed weights are stored. */
+static int run_own(sag_kernel_env *env, const wino_conv *j)
 {
-#pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
-    for (int64_t block = 0; block < cpu_ceil_div(j->all, j->groups); block++) {
-        float *v = memory + omp_get_thread_num() * j->block_floats, *m = v + j->groups * j->v_group;
-        int64_t first = block * j->groups, groups = cpu_min64(j->groups, j->all - first);
-        for (int64_t g = 0; g < groups; g++) transform_group(j, (first + g) * GROUP, v + g * j->v_group);
-        multiply(j, 0, WINO_FREQS, groups, 0, j->k, v, m);
-        for (int64_t g = 0; g < groups; g++) store_group(j, (first + g) * GROUP, m + g * j->m_group);
-    }
-}
-
-/* All threads work on one block, whose products they share out. */
-static void run_wide(const wino_conv *j, float *v, int threads)
-{
-    enum { COLUMNS = 128 };
-    float *m = v + j->groups * j->v_group;
-    int64_t ranges = cpu_ceil_div(j->k, COLUMNS);
-    for (int64_t first = 0; first < j->all; first += j->groups) {
-        int64_t groups = cpu_min64(j->groups, j->all - first);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-        {
+    int64_t v_floats = WINO_FREQS * j->v_at.freq, floats = v_floats + WINO_FREQS * j->m_at.freq;
+    float *u = env->scratch(env, (size_t)(WINO_FREQS * j->u_freq) * sizeof *u);
+    float *memory = env->scratch(env, (size_t)(env->threads * floats) * sizeof *memory);
+    if (!u || !memory) return SAG_KERNEL_NO_MEMORY;
+    int64_t chains = cpu_ceil_div(j->depth, CHAIN), strips = cpu_ceil_div(j->k, GEMM_NR);
+#pragma omp parallel num_threads(env->threads) if (env->threads > 1)
+    {
+#pragma omp for schedule(static)
+        for (int64_t piece = 0; piece < strips * chains; piece++) {
+            int64_t k = piece / chains * GEMM_NR, c = piece % chains * CHAIN;
+            transform_weights(j, c, cpu_min64(CHAIN, j->depth - c), k, u + k * j->depth + c * strip_width(j, k));
+        }
+        float *v = memory + omp_get_thread_num() * floats, *m = v + v_floats;
 #pragma omp for schedule(dynamic)
-            for (int64_t g = 0; g < groups; g++) transform_group(j, (first + g) * GROUP, v + g * j->v_group);
-#pragma omp for schedule(dynamic)
-            for (int64_t piece = 0; piece < WINO_FREQS * ranges; piece++) {
-                int f = (int)(piece / ranges);
-                int64_t k0 = piece % ranges * COLUMNS;
-                multiply(j, f, f + 1, groups, k0, cpu_min64(j->k, k0 + COLUMNS), v, m);
-            }
-#pragma omp for schedule(dynamic)
-            for (int64_t g = 0; g < groups; g++) store_group(j, (first + g) * GROUP, m + g * j->m_group);
+        for (int64_t first = 0; first < j->in.tiles; first += j->tiles) {
+            int64_t tiles = cpu_min64(j->tiles, j->in.tiles - first), groups = cpu_ceil_div(tiles, j->rows);
+            for (int64_t t = 0; t < groups * j->rows; t++) load_tile(j, first + t, 0, j->c, v + t * WINO_STRIP);
+            for (int f = 0; f < WINO_FREQS; f++)
+                for (int64_t k = 0; k < j->k; k += GEMM_NR)
+                    for (int64_t c = 0, depth, width = strip_width(j, k); c < j->depth; c += depth) {
+                        depth = chain_depth(j, c);
+                        multiply(j, groups, depth, width, v + f * j->v_at.freq + c / WINO_STRIP * j->v_at.strip,
+                                 u + f * j->u_freq + k * j->depth + c * width,
+                                 m + f * j->m_at.freq + k / WINO_STRIP * j->m_at.strip + k % WINO_STRIP, c > 0);
+                    }
+            for (int64_t t = 0; t < tiles; t++) store_tile(j, first + t, 0, j->k, m + t * WINO_STRIP);
         }
     }
+    return SAG_KERNEL_OK;
+}
+
+/*
+ * Many channels and few tiles: 36/9 times the weights would go through memory. So the threads share the inputs of a
+ * block and take strips of outputs; weights are transformed chain by chain and used at once, out of L2.
+ */
+static int run_shared(sag_kernel_env *env, const wino_conv *j)
+{
+    int64_t u_floats = WINO_FREQS * j->u_freq, floats = u_floats + WINO_FREQS * j->m_at.freq;
+    float *v = env->scratch(env, (size_t)(WINO_FREQS * j->v_at.freq) * sizeof *v);
+    float *memory = env->scratch(env, (size_t)(env->threads * floats) * sizeof *memory);
+    if (!v || !memory) return SAG_KERNEL_NO_MEMORY;
+    int64_t chains = cpu_ceil_div(j->c, CHAIN);
+#pragma omp parallel num_threads(env->threads) if (env->threads > 1)
+    for (int64_t first = 0; first < j->in.tiles; first += j->tiles) {
+        int64_t tiles = cpu_min64(j->tiles, j->in.tiles - first), groups = cpu_ceil_div(tiles, j->rows);
+#pragma omp for schedule(dynamic, 4)
+        for (int64_t piece = 0; piece < groups * j->rows * chains; piece++) {
+            int64_t t = piece % (groups * j->rows), c = piece / (groups * j->rows) * CHAIN;
+            load_tile(j, first + t, c, cpu_min64(CHAIN, j->c - c), v + c / WINO_STRIP * j->v_at.strip + t * WINO_STRIP);
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t k0 = 0; k0 < j->k; k0 += WINO_STRIP) {
+            float *u = memory + omp_get_thread_num() * floats, *m = u + u_floats;
+            int64_t k1 = cpu_min64(j->k, k0 + WINO_STRIP);
+            for (int64_t c = 0, depth; c < j->depth; c += depth) {
+                depth = chain_depth(j, c);
+                for (int64_t k = k0; k < k1; k += GEMM_NR) transform_weights(j, c, depth, k, u + (k - k0) * depth);
+                for (int f = 0; f < WINO_FREQS; f++)
+                    for (int64_t k = k0; k < k1; k += GEMM_NR)
+                        multiply(j, groups, depth, strip_width(j, k),
+                                 v + f * j->v_at.freq + c / WINO_STRIP * j->v_at.strip,
+                                 u + f * j->u_freq + (k - k0) * depth, m + f * j->m_at.freq + k - k0, c > 0);
+            }
+            for (int64_t t = 0; t < tiles; t++) store_tile(j, first + t, k0, k1, m + t * WINO_STRIP);
+        }
+    }
+    return SAG_KERNEL_OK;
+}
+
+/* Cuts the tiles into even blocks of at most about `most`, these into even groups. */
+static void cut(wino_conv *j, int64_t most)
+{
+    int64_t blocks = cpu_ceil_div(j->in.tiles, most < GEMM_MR ? GEMM_MR : most);
+    int64_t tiles = cpu_ceil_div(j->in.tiles, blocks);
+    j->groups = cpu_ceil_div(tiles, GEMM_MR);
+    j->rows = round_up(cpu_ceil_div(tiles, j->groups), 2);
+    j->tiles = j->groups * j->rows;
 }
 
 static int run(sag_kernel_env *env, wino_conv *j)
 {
     j->depth = round_up(j->c, WINO_DEPTH);
-    j->at = wino_layout_of(GROUP, 0);
-    j->v_group = cpu_ceil_div(j->c, WINO_STRIP) * j->at.strip;
-    j->m_group = cpu_ceil_div(j->k, WINO_STRIP) * j->at.strip;
-    j->all = cpu_ceil_div(j->in.tiles, GROUP);
-    bool wide = j->c * j->k > WIDE;
-    j->groups = wide ? WIDE_GROUPS : BLOCK_FLOATS / (j->v_group + j->m_group);
-    if (j->groups < 1) j->groups = 1;
-    j->groups = cpu_ceil_div(j->all, cpu_ceil_div(j->all, j->groups)); /* blocks as even as can be */
-    j->block_floats = j->groups * (j->v_group + j->m_group);
-    j->u_freq = j->depth * GEMM_NR + 16; /* off the powers of two, on which cache sets repeat */
-    j->u_strip = WINO_FREQS * j->u_freq;
-    int64_t u_floats = cpu_ceil_div(j->k, GEMM_NR) * j->u_strip, zeros = round_up(j->c, 16);
-    int64_t floats = u_floats + zeros + (wide ? 1 : env->threads) * j->block_floats;
-    float *memory = env->scratch(env, (size_t)floats * sizeof *memory);
+    int64_t zeros = round_up(j->c, 16);
+    float *memory = env->scratch(env, (size_t)zeros * sizeof *memory);
     if (!memory) return SAG_KERNEL_NO_MEMORY;
-    j->in.zeros = memory;
-    j->u = memory + zeros;
     gemm_clear(memory, zeros);
-    transform_weights(j, env->threads);
-    (wide ? run_wide : run_narrow)(j, j->u + u_floats, env->threads);
-    return SAG_KERNEL_OK;
+    j->in.zeros = memory;
+    bool shared = j->c * j->k > WIDE || j->in.tiles < env->threads * OWN_TILES;
+    int64_t each = OWN_FLOATS / (WINO_FREQS * (j->c + j->k));
+    cut(j, shared ? SHARED_TILES : each > OWN_TILES ? each : OWN_TILES);
+    j->v_at = wino_layout_of(j->tiles, j->c);
+    j->m_at = wino_layout_of(j->tiles, shared ? WINO_STRIP : j->k);
+    j->u_freq = (shared ? CHAIN * WINO_STRIP : j->depth * round_up(j->k, CPU_LANES)) + 16;
+    return (shared ? run_shared : run_own)(env, j);
 }
 
 static int64_t tiles_along(int64_t n)
@@ -280,7 +325,7 @@ bool CPU_ISA(winograd_suits)(const sag_kernel_env *env, const conv_args *a, wino
     wino_shape s = wino_shape_of(a, form);
     int64_t h = way == WINO_BWD_X ? s.h : s.p, w = way == WINO_BWD_X ? s.w : s.q;
     double tiles = (double)(a->n * tiles_along(h) * tiles_along(w));
-    double whole = way == WINO_BWD_W ? tiles : ceil(tiles / GROUP) * GROUP;
+    double whole = way == WINO_BWD_W ? tiles : ceil(tiles / GEMM_MR) * GEMM_MR;
     double c = (double)round_up(a->c, WINO_DEPTH), k = (double)round_up(a->k, WINO_DEPTH);
     double fast =
         WINO_FREQS * whole * c * k + TRANSFORM * tiles * (c + k) + (c * k > WIDE ? WIDE_PAIR : NARROW_PAIR) * c * k;

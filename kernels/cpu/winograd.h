@@ -15,7 +15,7 @@
 #define WINO_SIDE 6
 #define WINO_STEP 4
 #define WINO_FREQS (WINO_SIDE * WINO_SIDE)
-#define WINO_STRIP 32 /* channels that lie together in transformed data: [strip][frequency][tile][channel] */
+#define WINO_STRIP 32 /* channels that lie together in transformed data */
 #define WINO_DEPTH 16 /* channels are filled up with zeros to a multiple of this */
 
 /*
@@ -32,15 +32,17 @@ typedef struct wino_map {
     const float *zeros; /* as many as channels */
 } wino_map;
 
-/* Where a strip of transformed tiles lies. */
+/* Where transformed tiles lie: [frequency][strip][tile][channel of the strip]. */
 typedef struct wino_layout {
     int64_t strip, freq; /* floats from one to the next */
 } wino_layout;
 
-static inline wino_layout wino_layout_of(int64_t tiles, int64_t pad)
+static inline wino_layout wino_layout_of(int64_t tiles, int64_t channels)
 {
-    int64_t freq = tiles * WINO_STRIP + pad;
-    return (wino_layout){.strip = WINO_FREQS * freq, .freq = freq};
+    wino_layout at = {.strip = tiles * WINO_STRIP};
+    at.freq =
+        cpu_ceil_div(channels, WINO_STRIP) * at.strip + 16; /* off the powers of two, on which cache sets repeat */
+    return at;
 }
 
 typedef enum wino_way { WINO_FWD, WINO_BWD_X, WINO_BWD_W } wino_way;

@@ -105,7 +105,7 @@ int CPU_ISA(winograd_bwd_w)(sag_kernel_env *env, const conv_args *a, wino_form f
         .dy = {.x = a->dy, .h = s.p, .w = s.q, .c = a->k, .doubling = s.y_half},
         .scale = s.scale};
     j.x.rows = j.dy.rows = rows, j.x.cols = j.dy.cols = cols, j.x.tiles = j.dy.tiles = tiles;
-    j.at = wino_layout_of(BLOCK, 16);
+    j.at = (wino_layout){.freq = BLOCK * WINO_STRIP + 16}, j.at.strip = WINO_FREQS * j.at.freq;
     j.k_ranges = cpu_ceil_div(a->k, K_RANGE), j.c_ranges = cpu_ceil_div(a->c, C_RANGE);
     int64_t ks = cpu_min64(a->k, K_RANGE), cs = cpu_min64(a->c, C_RANGE);
     j.c_ld = round_up(cs, WINO_DEPTH) + 16;

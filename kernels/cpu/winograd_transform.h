@@ -24,18 +24,28 @@ WINO_INLINE cpu_vec wino_load(const float *p, int n)
     return n == CPU_LANES ? cpu_load(p) : load_part(p, n);
 }
 
-/* o = B^T d; o has stride `to` */
-WINO_INLINE void wino_b(const cpu_vec *d, int from, cpu_vec *o, int to)
+/* Rows of B^T: the points +-p, where other2 is the square of the other pair's, and the ends (0, infinity). */
+WINO_INLINE void wino_b_pair(cpu_vec d1, cpu_vec d2, cpu_vec d3, cpu_vec d4, const float p, const float other2,
+                             cpu_vec *plus, cpu_vec *minus)
 {
-    cpu_vec d0 = d[0], d1 = d[from], d2 = d[2 * from], d3 = d[3 * from], d4 = d[4 * from], d5 = d[5 * from];
-    cpu_vec even_p = d4 - WINO_Q2 * d2, odd_p = d3 - WINO_Q2 * d1;
-    cpu_vec even_q = d4 - WINO_P2 * d2, odd_q = d3 - WINO_P2 * d1;
-    o[0] = (d4 - (WINO_P2 + WINO_Q2) * d2) + (WINO_P2 * WINO_Q2) * d0;
-    o[to] = even_p + WINO_P * odd_p;
-    o[2 * to] = even_p - WINO_P * odd_p;
-    o[3 * to] = even_q + WINO_Q * odd_q;
-    o[4 * to] = even_q - WINO_Q * odd_q;
-    o[5 * to] = (d5 - (WINO_P2 + WINO_Q2) * d3) + (WINO_P2 * WINO_Q2) * d1;
+    cpu_vec even = d4 - other2 * d2, odd = p * d3 - (p * other2) * d1;
+    *plus = even + odd;
+    *minus = even - odd;
+}
+WINO_INLINE cpu_vec wino_b_end(cpu_vec d0, cpu_vec d2, cpu_vec d4)
+{
+    return (d4 - (WINO_P2 + WINO_Q2) * d2) + (WINO_P2 * WINO_Q2) * d0;
+}
+/* B^T d, every number to its own place. */
+WINO_INLINE void wino_b_store(const cpu_vec *d, float *out, int64_t step)
+{
+    cpu_vec plus, minus;
+    cpu_store(out, wino_b_end(d[0], d[2], d[4]));
+    wino_b_pair(d[1], d[2], d[3], d[4], WINO_P, WINO_Q2, &plus, &minus);
+    cpu_store(out + step, plus), cpu_store(out + 2 * step, minus);
+    wino_b_pair(d[1], d[2], d[3], d[4], WINO_Q, WINO_P2, &plus, &minus);
+    cpu_store(out + 3 * step, plus), cpu_store(out + 4 * step, minus);
+    cpu_store(out + 5 * step, wino_b_end(d[1], d[3], d[5]));
 }
 
 /* o = A^T m, 6 -> 4 */
@@ -49,18 +59,24 @@ WINO_INLINE void wino_a(const cpu_vec *m, int from, cpu_vec *o, int to)
     o[3 * to] = m[5 * from] + ((WINO_P2 * WINO_P) * dp + (WINO_Q2 * WINO_Q) * dq);
 }
 
-/* o = A y, 4 -> 6 */
-WINO_INLINE void wino_a_transposed(const cpu_vec *y, int from, cpu_vec *o, int to)
+/* Two rows of A: the points +-p; the ends take y0 and y3 as they are. */
+WINO_INLINE void wino_a_pair(cpu_vec y0, cpu_vec y1, cpu_vec y2, cpu_vec y3, const float p, cpu_vec *plus,
+                             cpu_vec *minus)
 {
-    cpu_vec y0 = y[0], y1 = y[from], y2 = y[2 * from], y3 = y[3 * from];
-    cpu_vec even_p = y0 + WINO_P2 * y2, odd_p = y1 + WINO_P2 * y3;
-    cpu_vec even_q = y0 + WINO_Q2 * y2, odd_q = y1 + WINO_Q2 * y3;
-    o[0] = y0;
-    o[to] = even_p + WINO_P * odd_p;
-    o[2 * to] = even_p - WINO_P * odd_p;
-    o[3 * to] = even_q + WINO_Q * odd_q;
-    o[4 * to] = even_q - WINO_Q * odd_q;
-    o[5 * to] = y3;
+    cpu_vec even = y0 + (p * p) * y2, odd = p * y1 + (p * p * p) * y3;
+    *plus = even + odd;
+    *minus = even - odd;
+}
+/* A y, 4 -> 6, every number to its own place. */
+WINO_INLINE void wino_a_store(const cpu_vec *y, float *out, int64_t step)
+{
+    cpu_vec plus, minus;
+    cpu_store(out, y[0]);
+    wino_a_pair(y[0], y[1], y[2], y[3], WINO_P, &plus, &minus);
+    cpu_store(out + step, plus), cpu_store(out + 2 * step, minus);
+    wino_a_pair(y[0], y[1], y[2], y[3], WINO_Q, &plus, &minus);
+    cpu_store(out + 3 * step, plus), cpu_store(out + 4 * step, minus);
+    cpu_store(out + 5 * step, y[3]);
 }
 
 /* o = G g, 3 -> 6 */
@@ -86,55 +102,83 @@ WINO_INLINE void wino_g_transposed(const cpu_vec *u, int from, cpu_vec *o, int t
     o[2 * to] = u[5 * from] + (WINO_P2 * sp + WINO_Q2 * sq);
 }
 
-/* Pointers to the side x side pixels of a tile, to zeros outside the map and for tiles beyond the last. */
-static inline void wino_pixels(const wino_map *m, int64_t tile, int side, const float **pixel)
+/* The pixels of a tile: `row` and `step` where it lies inside the map, else a pointer each, to zeros outside. */
+typedef struct wino_pixels {
+    const float *row[WINO_SIDE];
+    int64_t step;
+    const float *pixel[WINO_FREQS];
+} wino_pixels;
+
+/* Returns whether the side x side pixels are rows. */
+static inline bool wino_find_pixels(const wino_map *m, int64_t tile, int side, wino_pixels *s)
 {
-    int64_t per_image = m->rows * m->cols, image = tile / per_image, rest = tile % per_image;
-    int64_t i0 = rest / m->cols * WINO_STEP + m->top, j0 = rest % m->cols * WINO_STEP + m->left;
+    uint32_t rows = (uint32_t)m->rows, cols = (uint32_t)m->cols, line_of = (uint32_t)tile / cols;
+    int64_t image = line_of / rows, i0 = line_of % rows * WINO_STEP + m->top;
+    int64_t j0 = (uint32_t)tile % cols * WINO_STEP + m->left;
+    bool exists = tile < m->tiles;
+    if (!m->doubling && exists && i0 >= 0 && j0 >= 0 && i0 + side <= m->h && j0 + side <= m->w) {
+        s->step = m->c;
+        for (int i = 0; i < side; i++) s->row[i] = m->x + ((image * m->h + i0 + i) * m->w + j0) * m->c;
+        return true;
+    }
     for (int i = 0; i < side; i++) {
-        bool inside = tile < m->tiles && i0 + i >= 0 && i0 + i < m->h;
+        bool inside = exists && i0 + i >= 0 && i0 + i < m->h;
         int64_t line = (image * (m->h >> m->doubling) + ((i0 + i) >> m->doubling)) * (m->w >> m->doubling);
         for (int j = 0; j < side; j++) {
             bool real = inside && j0 + j >= 0 && j0 + j < m->w;
-            pixel[i * side + j] = real ? m->x + (line + ((j0 + j) >> m->doubling)) * m->c : m->zeros;
+            s->pixel[i * side + j] = real ? m->x + (line + ((j0 + j) >> m->doubling)) * m->c : m->zeros;
         }
     }
+    return false;
 }
 
-/* out[f * freq] = (B^T x B)[f] for CPU_LANES channels from c, n of them real */
-WINO_INLINE void wino_input(const float *const *pixel, int64_t c, int n, float *out, int64_t freq)
+/* CPU_LANES channels from c of pixel (i, j), n of them real. */
+WINO_INLINE cpu_vec wino_pixel(const wino_pixels *s, const bool rows, const int side, int i, int j, int64_t c, int n)
 {
-    cpu_vec d[6], t[36], o[6];
-#pragma GCC unroll 6
-    for (int i = 0; i < 6; i++) {
-#pragma GCC unroll 6
-        for (int j = 0; j < 6; j++) d[j] = wino_load(pixel[i * 6 + j] + c, n);
-        wino_b(d, 1, t + i * 6, 1);
-    }
-#pragma GCC unroll 6
-    for (int j = 0; j < 6; j++) {
-        wino_b(t + j, 6, o, 1);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) cpu_store(out + (i * 6 + j) * freq, o[i]);
-    }
+    return wino_load((rows ? s->row[i] + j * s->step : s->pixel[i * side + j]) + c, n);
 }
 
-/* out[f * freq] = (A y A^T)[f] */
-WINO_INLINE void wino_output_gradient(const float *const *pixel, int64_t c, int n, float *out, int64_t freq)
+/*
+ * out[f * freq] = (B^T x B)[f]. Two rows at a time: the pixels are loaded twice or thrice, which is cheaper than to
+ * spill the 36 numbers between the dimensions.
+ */
+WINO_INLINE void wino_input(const wino_pixels *s, const bool rows, int64_t c, int n, float *out, int64_t freq)
 {
-    cpu_vec d[4], t[24], o[6];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) d[j] = wino_load(pixel[i * 4 + j] + c, n);
-        wino_a_transposed(d, 1, t + i * 6, 1);
-    }
+#define AT(i) wino_pixel(s, rows, 6, i, j, c, n)
+    cpu_vec plus[6], minus[6];
 #pragma GCC unroll 6
-    for (int j = 0; j < 6; j++) {
-        wino_a_transposed(t + j, 6, o, 1);
+    for (int j = 0; j < 6; j++) plus[j] = wino_b_end(AT(0), AT(2), AT(4));
+    wino_b_store(plus, out, freq);
 #pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) cpu_store(out + (i * 6 + j) * freq, o[i]);
-    }
+    for (int j = 0; j < 6; j++) wino_b_pair(AT(1), AT(2), AT(3), AT(4), WINO_P, WINO_Q2, plus + j, minus + j);
+    wino_b_store(plus, out + 6 * freq, freq), wino_b_store(minus, out + 12 * freq, freq);
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++) wino_b_pair(AT(1), AT(2), AT(3), AT(4), WINO_Q, WINO_P2, plus + j, minus + j);
+    wino_b_store(plus, out + 18 * freq, freq), wino_b_store(minus, out + 24 * freq, freq);
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++) plus[j] = wino_b_end(AT(1), AT(3), AT(5));
+    wino_b_store(plus, out + 30 * freq, freq);
+#undef AT
+}
+
+/* out[f * freq] = (A y A^T)[f], in the same way */
+WINO_INLINE void wino_output_gradient(const wino_pixels *s, const bool rows, int64_t c, int n, float *out, int64_t freq)
+{
+#define AT(i) wino_pixel(s, rows, 4, i, j, c, n)
+    cpu_vec plus[4], minus[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) plus[j] = AT(0);
+    wino_a_store(plus, out, freq);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) wino_a_pair(AT(0), AT(1), AT(2), AT(3), WINO_P, plus + j, minus + j);
+    wino_a_store(plus, out + 6 * freq, freq), wino_a_store(minus, out + 12 * freq, freq);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) wino_a_pair(AT(0), AT(1), AT(2), AT(3), WINO_Q, plus + j, minus + j);
+    wino_a_store(plus, out + 18 * freq, freq), wino_a_store(minus, out + 24 * freq, freq);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) plus[j] = AT(3);
+    wino_a_store(plus, out + 30 * freq, freq);
+#undef AT
 }
 
 /* y[16] = A^T m A */
@@ -175,29 +219,34 @@ WINO_INLINE void wino_weight_gradient(const cpu_vec *u, cpu_vec *w)
     for (int j = 0; j < 3; j++) wino_g_transposed(t + j, 3, w + j, 3);
 }
 
+WINO_INLINE void wino_transform_vector(const wino_pixels *s, const bool rows, const int side, int64_t c, int n,
+                                       float *out, int64_t freq)
+{
+    if (side == 6)
+        wino_input(s, rows, c, n, out, freq);
+    else
+        wino_output_gradient(s, rows, c, n, out, freq);
+}
+
 /* Channels c0 .. c0+count of one tile to `out`, zeros up to a multiple of WINO_DEPTH. `side`: 6 for wino_input, 4 for
  * wino_output_gradient. */
 WINO_INLINE void wino_transform_tile(const wino_map *m, int64_t tile, int64_t c0, int64_t count, const int side,
                                      float *out, const wino_layout *at)
 {
-    const float *pixel[36];
-    wino_pixels(m, tile, side, pixel);
-    int64_t c = 0;
-    for (; c + CPU_LANES <= count; c += CPU_LANES) {
-        float *o = out + c / WINO_STRIP * at->strip + c % WINO_STRIP;
-        if (side == 6)
-            wino_input(pixel, c0 + c, CPU_LANES, o, at->freq);
-        else
-            wino_output_gradient(pixel, c0 + c, CPU_LANES, o, at->freq);
+#define OUT (out + c / WINO_STRIP * at->strip + c % WINO_STRIP)
+    wino_pixels s;
+    int64_t c = 0, full = count - count % CPU_LANES;
+    if (wino_find_pixels(m, tile, side, &s)) {
+        for (; c < full; c += CPU_LANES) wino_transform_vector(&s, true, side, c0 + c, CPU_LANES, OUT, at->freq);
+        for (int i = 0; c < count && i < side; i++)
+            for (int j = 0; j < side; j++) s.pixel[i * side + j] = s.row[i] + j * s.step;
+    } else {
+        for (; c < full; c += CPU_LANES) wino_transform_vector(&s, false, side, c0 + c, CPU_LANES, OUT, at->freq);
     }
-    for (; c < round_up(count, WINO_DEPTH); c += CPU_LANES) {
-        float *o = out + c / WINO_STRIP * at->strip + c % WINO_STRIP;
-        int n = c < count ? (int)(count - c) : 0;
-        if (side == 6)
-            wino_input(pixel, c0 + c, n, o, at->freq);
-        else
-            wino_output_gradient(pixel, c0 + c, n, o, at->freq);
-    }
+    if (c < count) wino_transform_vector(&s, false, side, c0 + c, (int)(count - c), OUT, at->freq), c += CPU_LANES;
+    for (; c < round_up(count, WINO_DEPTH); c += CPU_LANES)
+        for (int f = 0; f < WINO_FREQS; f++) cpu_store(OUT + f * at->freq, (cpu_vec){0});
+#undef OUT
 }
 
 #endif
