@@ -6,7 +6,6 @@
 #define SAG_CPU_ATTENTION_TILES_H
 
 #include "kernels/cpu/tile_product.h"
-#include "kernels/cpu/transpose.h"
 #include "kernels/cpu/vec_math.h"
 
 #define TILE_KEYS 64

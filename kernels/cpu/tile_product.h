@@ -9,6 +9,7 @@
 #define SAG_CPU_TILE_PRODUCT_H
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/transpose.h"
 
 /* Accumulators + one row of B + one broadcast fill the 32 or 16 vector registers; narrow blocks have more rows, so that
  * there are sums enough to hide the latency of a multiply-add. */
@@ -113,31 +114,40 @@ static inline void tile_product(const tile_operands *t, int64_t m, int64_t vecto
  * whole vectors. cols divides CPU_LANES, rows of C follow each other. CPU_LANES sums of vectors stay in registers and are
  * then added across, all at once. Rows of A up to a multiple of CPU_LANES / cols are read; their sums are not stored.
  */
+/* A group of 2 s lanes holds partial sums of one row: its halves are added, which leaves room for the row of a second
+ * vector: its own lanes stay (a blend), those across come over (a shuffle). */
+#define SUM_STAY(l, s) ((l) & (s) ? CPU_LANES + (l) : (l))
+#define SUM_CROSS(l, s) ((l) & (s) ? CPU_LANES + (l) - (s) : (l) + (s))
+#define SUM_STAGE(x, s)                                                                                                \
+    _Pragma("GCC unroll 8") for (int i_ = 0; i_ < (s); i_++) x[i_] =                                                   \
+        __builtin_shuffle(x[i_], x[i_ + (s)], EXCHANGE(SUM_STAY, s)) +                                                 \
+        __builtin_shuffle(x[i_], x[i_ + (s)], EXCHANGE(SUM_CROSS, s));
+
+/* Lane i is the sum of the lanes of x[i]. */
 __attribute__((always_inline)) static inline cpu_vec sum_across(cpu_vec *x)
 {
-    for (int n = CPU_LANES; n > 1; n /= 2) { /* a group of n lanes holds partial sums of one row: its halves are added */
-        cpu_ivec stay, cross; /* a blend and one shuffle */
-        for (int l = 0; l < CPU_LANES; l++) {
-            const int place = l % n, half = n / 2;
-            stay[l] = place < half ? l : CPU_LANES + l;
-            cross[l] = place < half ? l + half : CPU_LANES + l - half;
-        }
-        for (int i = 0; i < n / 2; i++)
-            x[i] = __builtin_shuffle(x[i], x[i + n / 2], stay) + __builtin_shuffle(x[i], x[i + n / 2], cross);
-    }
+#if CPU_LANES >= 16
+    SUM_STAGE(x, 8)
+#endif
+#if CPU_LANES >= 8
+    SUM_STAGE(x, 4)
+#endif
+    SUM_STAGE(x, 2)
+    SUM_STAGE(x, 1)
     return x[0];
 }
 
 __attribute__((always_inline)) static inline void lane_block(const int cols, const tile_operands *t, int64_t row,
                                                              int64_t rows, int64_t vectors)
 {
-    enum { MOST = CPU_LANES };
     const int each = CPU_LANES / cols;
     const float *a = t->a + row * t->a_row, *b = t->b;
     const int64_t a_row = t->a_row, b_row = t->b_row;
-    cpu_vec sum[MOST] = {{0}};
+    cpu_vec sum[CPU_LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < CPU_LANES; i++) sum[i] = (cpu_vec){0};
     for (int64_t v = 0; v < vectors; v++, a += CPU_LANES, b += CPU_LANES) {
-        cpu_vec column[MOST];
+        cpu_vec column[CPU_LANES];
         for (int n = 0; n < cols; n++) column[n] = cpu_load(b + n * b_row);
         for (int m = 0; m < each; m++) {
             const cpu_vec x = cpu_load(a + m * a_row);
