@@ -1,12 +1,12 @@
 /*
- * attention.c - forward: o_i = sum_j p_ij v_j, p_i = softmax_j(scale q_i . k_j), without the map p ever being in memory.
+ * attention.c - forward: o_i = sum_j p_ij v_j, p_i = softmax_j(scale q_i . k_j), without the map p ever being in
+ * memory.
  *
  * A block of queries, turned round so that lanes run over queries, meets the keys tile by tile: a tile of the map is
- * {keys, queries}, and k and v are read as they are, by single elements. Where |q_i| max |k_j| shows that no score of the
- * block can leave the range of exp, p is exp of the score as it is, before it is first stored. Otherwise online softmax:
- * the running maximum m is taken off, and what a query has is rescaled when m grows.
- * Saved: o and lse_i = log2 of sum_j 2^s_ij, scores in base 2.
- * Pieces depend on the shapes only: the bits do not depend on the number of threads.
+ * {keys, queries}, and k and v are read as they are, by single elements. Where |q_i| max |k_j| shows that no score of
+ * the block can leave the range of exp, p is exp of the score as it is, before it is first stored. Otherwise online
+ * softmax: the running maximum m is taken off, and what a query has is rescaled when m grows. Saved: o and lse_i = log2
+ * of sum_j 2^s_ij, scores in base 2. Pieces depend on the shapes only: the bits do not depend on the number of threads.
  * Memory beside the tensors: a block for each thread. (Dao et al. 2022, FlashAttention; Rabe & Staats 2021.)
  */
 #include "kernels/cpu/attention_tiles.h"

@@ -1,6 +1,6 @@
 /*
- * attention_tiles.h - what training (attention.c, attention_bwd.c) and inspection (attention_view.c) share: keys in tiles
- * turned round, so that lanes run over keys, the scores of a block of queries against one tile, powers of two.
+ * attention_tiles.h - what training (attention.c, attention_bwd.c) and inspection (attention_view.c) share: keys in
+ * tiles turned round, so that lanes run over keys, the scores of a block of queries against one tile, powers of two.
  */
 #ifndef SAG_CPU_ATTENTION_TILES_H
 #define SAG_CPU_ATTENTION_TILES_H
@@ -25,7 +25,8 @@ static inline void turn_rows(float *to, int64_t stride, const float *from, int64
 {
     const int64_t whole_rows = rows / CPU_LANES * CPU_LANES, whole_cols = cols / CPU_LANES * CPU_LANES;
     for (int64_t c = 0; c < cols; c++) {
-        for (int64_t r = c < whole_cols ? whole_rows : 0; r < rows; r++) to[c * stride + r] = factor * from[r * cols + c];
+        for (int64_t r = c < whole_cols ? whole_rows : 0; r < rows; r++)
+            to[c * stride + r] = factor * from[r * cols + c];
         for (int64_t r = rows; r < stride; r++) to[c * stride + r] = 0;
     }
     for (int64_t r = 0; r < whole_rows; r += CPU_LANES)
@@ -79,8 +80,8 @@ static inline const float *pad_rows(sag_kernel_env *env, const float *x, int64_t
 
 /*
  * Softmax in base 2: training packs one side times log2(e), so that a score is the exponent of 2 and needs no reduction
- * by ln 2. Scores of a block are safe where |q_i| max |k_j| says so: then 2^s is neither infinite nor a denormal number,
- * and neither is 2^(s - lse) in backward.
+ * by ln 2. Scores of a block are safe where |q_i| max |k_j| says so: then 2^s is neither infinite nor a denormal
+ * number, and neither is 2^(s - lse) in backward.
  */
 #define LOG2_E 1.44269504f
 #define LN_2 0.693147181f
@@ -118,13 +119,17 @@ static inline bool scores_are_safe(const attention_args *a, int64_t row0, int64_
     return a->nk <= SAFE_KEYS && longest * longest_key < SAFE_SCORE * SAFE_SCORE; /* Cauchy-Schwarz; false for NaN */
 }
 
+#define MAP_ROWS 2 /* rows of a map that are computed together: sums enough, and registers left for exp2 */
+#define MAP_VECS (MAP_ROWS * TILE_VECS)
+#define EACH(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
+
 /*
- * 2^x for -126 < x < 128, within 1.1 * 2^-23 of the value; NaN stays. With shuffles by a variable index: x = n / LANES + r,
- * the magic sum leaves n in its low bits; 2^(n mod LANES / LANES) comes from a table of one vector, whose entries lack
- * what the low bits of n add to them when n is shifted to the exponent; 2^r - 1 is a cubic on |r| <= 1 / (2 LANES).
- * That takes 4 multiply-adds, fewer than the polynomial of degree 6 on |r| <= 1/2 where there is no table.
+ * 2^x for -126 < x < 128, within 1.1 * 2^-23 of the value; NaN stays. With shuffles by a variable index: x = n / LANES
+ * + r, the magic sum leaves n in its low bits; 2^(n mod LANES / LANES) comes from a table of one vector, whose entries
+ * lack what the low bits of n add to them when n is shifted to the exponent; 2^r - 1 is a cubic on |r| <= 1 / (2
+ * LANES). That takes 4 multiply-adds, fewer than the polynomial of degree 6 on |r| <= 1/2 where there is no table.
  */
-static inline cpu_vec exp2_bounded(cpu_vec x)
+__attribute__((always_inline)) static inline void exp2_bounded(cpu_vec *x, const int n)
 {
 #if CPU_LANES >= 8
 #if CPU_LANES == 16
@@ -140,28 +145,37 @@ static inline cpu_vec exp2_bounded(cpu_vec x)
     const float c2 = 0.240254685f, c3 = 0.0555080138f;
 #endif
     const float magic = 12582912.0f / (1 << BITS); /* 1.5 * 2^23 / LANES: the last bit is worth 1 / LANES */
-    const cpu_vec t = x + magic, r = x - (t - magic);
-    const cpu_vec p = ((r * c3 + c2) * r + 0.693147182f) * r;
-    const cpu_uvec from_table = (cpu_uvec)__builtin_shuffle((cpu_vec)table, (cpu_ivec)t);
-    const cpu_vec power = (cpu_vec)(from_table + ((cpu_uvec)t << (23 - BITS)));
-    return p * power + power;
+    cpu_vec t[MAP_VECS], p[MAP_VECS];
+    EACH(i, n) t[i] = x[i] + magic;
+    EACH(i, n) p[i] = t[i] - magic;
+    EACH(i, n) x[i] = x[i] - p[i];
+    EACH(i, n) p[i] = x[i] * c3 + c2;
+    EACH(i, n) p[i] = p[i] * x[i] + 0.693147182f;
+    EACH(i, n) p[i] = p[i] * x[i];
+    EACH(i, n) x[i] = __builtin_shuffle((cpu_vec)table, (cpu_ivec)t[i]);
+    EACH(i, n) x[i] = (cpu_vec)((cpu_uvec)x[i] + ((cpu_uvec)t[i] << (23 - BITS)));
+    EACH(i, n) x[i] = p[i] * x[i] + x[i];
 #else
-    const cpu_vec t = x + 12583039.0f, r = x - (t - 12583039.0f); /* 1.5 * 2^23 + 127: the exponent field of 2^round(x) */
-    cpu_vec p = r * 1.54531634e-4f + 1.33908633e-3f;
-    p = p * r + 9.61808302e-3f;
-    p = p * r + 5.55035695e-2f;
-    p = p * r + 0.240226507f;
-    p = p * r + 0.693147182f;
-    p = p * r + 1.0f;
-    return p * (cpu_vec)((cpu_uvec)t << 23);
+    EACH(i, n)
+    {
+        const cpu_vec t = x[i] + 12583039.0f; /* 1.5 * 2^23 + 127: the exponent field of 2^round(x) */
+        const cpu_vec r = x[i] - (t - 12583039.0f);
+        cpu_vec p = r * 1.54531634e-4f + 1.33908633e-3f;
+        p = p * r + 9.61808302e-3f;
+        p = p * r + 5.55035695e-2f;
+        p = p * r + 0.240226507f;
+        p = p * r + 0.693147182f;
+        p = p * r + 1.0f;
+        x[i] = p * (cpu_vec)((cpu_uvec)t << 23);
+    }
 #endif
 }
 static inline cpu_vec exp2_below(cpu_vec x) /* x < 128; 0 below -126, NaN stays */
 {
-    return cpu_select(x < -126.0f, (cpu_vec){0}, exp2_bounded(x));
+    cpu_vec y = x;
+    exp2_bounded(&y, 1);
+    return cpu_select(x < -126.0f, (cpu_vec){0}, y);
 }
-
-#define MAP_ROWS 2 /* rows of a map that are computed together: sums enough, and registers left for exp2 */
 
 /* p[r][v] = 2^(start[r] + sum over c of a[r][c] b[c][v]), a {rows, depth}, b {depth, b_row}; start may be NULL. */
 __attribute__((always_inline)) static inline void map_block(const int rows, const int64_t depth, const float *a,
@@ -173,8 +187,12 @@ __attribute__((always_inline)) static inline void map_block(const int rows, cons
     for (int64_t c = 0; c < depth; c++, b += b_row)
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < TILE_VECS; v++) p[r][v] += cpu_splat(a[r * depth + c]) * cpu_load(b + v * CPU_LANES);
+    if (safe) {
+        exp2_bounded(p[0], rows * TILE_VECS);
+        return;
+    }
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < TILE_VECS; v++) p[r][v] = safe ? exp2_bounded(p[r][v]) : exp2_below(p[r][v]);
+        for (int v = 0; v < TILE_VECS; v++) p[r][v] = exp2_below(p[r][v]);
 }
 
 /* attention_bwd.c */

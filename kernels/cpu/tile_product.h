@@ -111,8 +111,9 @@ static inline void tile_product(const tile_operands *t, int64_t m, int64_t vecto
 
 /*
  * The same with lanes over the depth, for a C of few columns: C[m][n] (+)= sum over k of A[m][k] B[n][k], the depth in
- * whole vectors. cols divides CPU_LANES, rows of C follow each other. CPU_LANES sums of vectors stay in registers and are
- * then added across, all at once. Rows of A up to a multiple of CPU_LANES / cols are read; their sums are not stored.
+ * whole vectors. cols divides CPU_LANES, rows of C follow each other. CPU_LANES sums of vectors stay in registers and
+ * are then added across, all at once. Rows of A up to a multiple of CPU_LANES / cols are read; their sums are not
+ * stored.
  */
 /* A group of 2 s lanes holds partial sums of one row: its halves are added, which leaves room for the row of a second
  * vector: its own lanes stay (a blend), those across come over (a shuffle). */
