@@ -1,6 +1,6 @@
 /*
  * bench_attention.c - GFLOP/s of fused attention, forward and backward, on the shapes that the networks use.
- *   ninja bench_attention && ./bench_attention [threads]
+ *   ninja bench_attention && ./bench_attention [threads [b n d e]]    the best of at least 4 runs and 0.4 s
  * Counted: 2 N Nk (D + E) multiplies and adds forward, 2 N Nk (3 D + 2 E) backward; exp is not counted.
  */
 #include <stdio.h>
@@ -31,7 +31,8 @@ static void measure(sag_context *ctx, int64_t b, int64_t nq, int64_t nk, int64_t
     for (int i = 0; i < 3; i++) sag_tensor_require_grad(in[i]);
     const double scale = 1, pairs = (double)(b * nq) * (double)nk;
     double forward = 1e9, backward = 1e9;
-    for (int k = 0; k < 4; k++) {
+    const double begin = now();
+    for (int k = 0; k < 4 || now() - begin < 0.4; k++) {
         sag_tensor *out[SAG_MAX_OUT];
         const double t0 = now();
         if (sag_op_apply(ctx, SAG_OP_attention, in, &scale, out) != SAG_OK) exit(1);
@@ -56,16 +57,23 @@ int main(int argc, char **argv)
     if (sag_context_create(SAG_CPU, &ctx) != SAG_OK) return 1;
     if (argc > 1) sag_context_set_threads(ctx, atoi(argv[1]));
     printf("%s, %d threads\n", sag_cpu_isa(), sag_context_threads(ctx));
-    measure(ctx, 8, 1024, 1024, 1, 8);
-    measure(ctx, 8, 1024, 1024, 2, 16);
-    measure(ctx, 8, 1024, 1024, 4, 32);
-    measure(ctx, 8, 1024, 1024, 8, 64);
-    measure(ctx, 4, 1024, 1024, 16, 128);
-    measure(ctx, 2, 1024, 1024, 32, 256);
-    measure(ctx, 4, 1024, 256, 16, 64);
-    measure(ctx, 1, 4096, 4096, 4, 32);
-    measure(ctx, 1, 4096, 4096, 16, 128);
-    measure(ctx, 16, 256, 256, 16, 128);
+    if (argc > 5) {
+        const int64_t n = atoi(argv[3]);
+        measure(ctx, atoi(argv[2]), n, n, atoi(argv[4]), atoi(argv[5]));
+    } else {
+        measure(ctx, 8, 1024, 1024, 1, 8);
+        measure(ctx, 8, 1024, 1024, 2, 16);
+        measure(ctx, 8, 1024, 1024, 4, 32);
+        measure(ctx, 8, 1024, 1024, 8, 64);
+        measure(ctx, 4, 1024, 1024, 16, 128);
+        measure(ctx, 2, 1024, 1024, 32, 256);
+        measure(ctx, 4, 1024, 256, 16, 64);
+        measure(ctx, 1, 4096, 4096, 2, 16);
+        measure(ctx, 1, 4096, 4096, 4, 32);
+        measure(ctx, 1, 4096, 4096, 16, 128);
+        measure(ctx, 16, 256, 256, 16, 128);
+        measure(ctx, 16, 256, 256, 32, 256);
+    }
     sag_context_destroy(ctx);
     return 0;
 }
