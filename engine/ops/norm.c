@@ -97,7 +97,7 @@ static sag_status norm_bwd(sag_op_call *c)
 {
     batch_norm_args a = common_args(c, layout_of(c));
     sag_grad x, gain, bias;
-    SAG_TRY(sag_grad_in(c, X, &x));
+    SAG_TRY(grad_in_place(c, &x));
     SAG_TRY(sag_grad_in(c, GAIN, &gain));
     SAG_TRY(sag_grad_in(c, BIAS, &bias));
     a.dy = sag_data(c->dout[0]);
