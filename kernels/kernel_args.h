@@ -52,7 +52,7 @@ typedef enum sag_unary {
 } sag_unary;
 
 /* y = f(x). bwd: dx (+)= dy * f'(x); `x` is the input for leaky_relu, softplus, log, square, abs and the *output* for relu,
- * tanh, sigmoid, exp, sqrt (what the op kept); scale needs neither. a: slope or factor; b: offset. */
+ * tanh, sigmoid, exp, sqrt (what the op kept); scale needs neither. dx may be dy. a: slope or factor; b: offset. */
 typedef struct unary_args {
     sag_unary kind;
     const void *x, *dy;
@@ -91,12 +91,12 @@ typedef struct gated_add_args {
  * the running ones move: r += momentum * (batch - r), variance unbiased there. Not train: mean and rstd are derived from
  * the running statistics (and stored in mean, rstd all the same). labels NULL: gain, bias {c} or NULL; else tables
  * {classes, c}. y = f((x - mean) * rstd * (gain + gain_offset) + bias), f = ReLU if relu; without gain the factor is 1.
- * bwd: with relu the mask comes from y > 0. Sums in f32 over fixed blocks, combined in f64.
+ * bwd: with relu the mask is that of y > 0, found from x and bias; dx may be dy. Sums in f32 over fixed blocks, combined in f64.
  */
 typedef struct batch_norm_args {
-    const void *x, *dy, *y_saved; /* bwd: y_saved only with relu */
+    const void *x, *dy;
     void *y, *dx;
-    const float *gain, *bias;
+    const float *gain, *bias; /* bwd: bias only with relu */
     const int32_t *labels;
     float *running_mean, *running_var; /* written in train mode; may be NULL then */
     float *mean, *rstd;                /* {c}: written by fwd, read by bwd */

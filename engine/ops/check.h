@@ -63,4 +63,20 @@ static inline sag_status want_whole(const sag_op_call *c, int k, int64_t low, in
     return SAG_OK;
 }
 
+/*
+ * sag_grad_in of input 0 for a rule that turns each element of dout[0] into that of the gradient: where nobody else has
+ * dout[0], the gradient takes over its memory and g->data is dout[0]'s, to be written in place. A fresh buffer would be
+ * read into the caches only to be overwritten.
+ */
+static inline sag_status grad_in_place(sag_op_call *c, sag_grad *g)
+{
+    const sag_var *v = c->in_var[0];
+    sag_tensor *dy = c->dout[0];
+    bool mine = sag_needs(c, 0) && dy && dy->refs == 1 && dy->storage->refs == 1;
+    if (!mine || v->base || v->leaf || v->touched || v->dtype != dy->dtype) return sag_grad_in(c, 0, g);
+    SAG_TRY(sag_grad_pass(c, 0, 0));
+    *g = (sag_grad){.data = sag_data(dy)};
+    return SAG_OK;
+}
+
 #endif

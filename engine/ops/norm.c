@@ -1,6 +1,6 @@
 /*
  * norm.c - batch normalisation and its class-conditional form. Kept for backward: x, the mean and rstd that were used,
- * gain (and labels), and y where the ReLU is fused (its sign is the mask).
+ * gain (and labels), and bias where the ReLU is fused: its mask is taken from x again, so y is not kept.
  *
  * Inputs: x, gain, bias, [labels,] running_mean, running_var. A plain norm sees x as one image of N*H*W rows.
  */
@@ -27,6 +27,7 @@ static batch_norm_args common_args(const sag_op_call *c, layout l)
                          .gain_offset = (float)c->attr[4], .act = c->in_dtype[X]};
     a.x = sag_data(c->in[X]);
     a.gain = sag_data(c->in[GAIN]);
+    a.bias = sag_data(c->in[BIAS]);
     if (l.labels >= 0) {
         a.n = x.dim[0];
         a.classes = c->in_shape[GAIN].dim[0];
@@ -82,14 +83,13 @@ static sag_status norm_fwd(sag_op_call *c)
     SAG_TRY(sag_save(c, 0, SAG_F32, sag_shape1(channels)));
     SAG_TRY(sag_save(c, 1, SAG_F32, sag_shape1(channels)));
     batch_norm_args a = common_args(c, l);
-    a.bias = sag_data(c->in[BIAS]);
     a.running_mean = sag_data(c->in[l.mean]);
     a.running_var = sag_data(c->in[l.var]);
     a.y = sag_data(c->out[0]);
     c->keep_in = 1u << X | 1u << GAIN;
     if (l.labels >= 0) c->keep_in |= 1u << l.labels;
     if (!c->in[GAIN]) c->keep_in &= ~(1u << GAIN);
-    if (a.relu) c->keep_out = 1u;
+    if (a.relu && c->in[BIAS]) c->keep_in |= 1u << BIAS;
     return SAG_RUN(c, batch_norm_fwd, &a);
 }
 
@@ -97,11 +97,10 @@ static sag_status norm_bwd(sag_op_call *c)
 {
     batch_norm_args a = common_args(c, layout_of(c));
     sag_grad x, gain, bias;
-    SAG_TRY(sag_grad_in(c, X, &x));
+    SAG_TRY(grad_in_place(c, &x));
     SAG_TRY(sag_grad_in(c, GAIN, &gain));
     SAG_TRY(sag_grad_in(c, BIAS, &bias));
     a.dy = sag_data(c->dout[0]);
-    a.y_saved = sag_data(c->out[0]);
     a.dx = x.data;
     a.dgain = gain.data;
     a.dbias = bias.data;

@@ -23,7 +23,7 @@ static sag_status unary_fwd(sag_op_call *c, sag_unary kind, int keep)
 static sag_status unary_bwd(sag_op_call *c, sag_unary kind, int keep)
 {
     sag_grad g;
-    SAG_TRY(sag_grad_in(c, 0, &g));
+    SAG_TRY(grad_in_place(c, &g));
     if (!g.data) return SAG_OK;
     const sag_tensor *kept = keep == KEEP_X ? c->in[0] : keep == KEEP_Y ? c->out[0] : NULL;
     unary_args a = {.kind = kind, .x = sag_data(kept), .dy = sag_data(c->dout[0]), .dx = g.data, .n = c->dout[0]->numel,

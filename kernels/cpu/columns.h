@@ -23,14 +23,33 @@ typedef struct cpu_panel {
     int64_t blocks, tiles;
 } cpu_panel;
 
+/* A wide row is a few hundred floats, and whole vectors of every level where the columns allow it. */
 static inline cpu_panel cpu_panel_of(int64_t rows, int64_t cols)
 {
     cpu_panel p = {.rows = rows, .cols = cols, .repeat = 1, .tile = cpu_min64(cols, CPU_WIDE)};
-    if (cols <= CPU_WIDE / 2) p.repeat = cpu_min64(CPU_WIDE / cols, rows);
+    int64_t whole = 16; /* rows that make whole vectors */
+    while (whole > 1 && cols * (whole / 2) % 16 == 0) whole /= 2;
+    if (cols * whole > CPU_WIDE) whole = 1;
+    if (cols < 256) p.repeat = cpu_ceil_div(256, cols * whole) * whole;
+    p.repeat = cpu_min64(p.repeat, rows);
     p.block_rows = cpu_ceil_div(CPU_PIECE, p.tile * p.repeat) * p.repeat;
     p.blocks = cpu_ceil_div(rows, p.block_rows);
     p.tiles = cpu_ceil_div(cols, p.tile);
     return p;
+}
+
+/*
+ * The pieces of the calling thread inside a parallel region: a run of neighbours, the same in every region over as many
+ * pieces, so that a second pass finds in the thread's caches what the first one left there.
+ */
+typedef struct cpu_share {
+    int64_t first, end;
+} cpu_share;
+
+static inline cpu_share cpu_share_of(int64_t pieces)
+{
+    int64_t t = omp_get_thread_num(), all = omp_get_num_threads();
+    return (cpu_share){pieces * t / all, pieces * (t + 1) / all};
 }
 
 /* One piece: `lines` lines of `width` floats, `stride` apart, and one more of `tail` floats (perhaps 0). */

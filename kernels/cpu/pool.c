@@ -5,6 +5,15 @@
  */
 #include "kernels/cpu/columns.h"
 
+/* Pictures have 1 or 3 channels: with the count a constant a pixel is a few instructions and not a loop of its own. */
+#define WITH_CHANNELS(c, body)                                                                                   \
+    do {                                                                                                         \
+        if ((c) == 3) body(3);                                                                                   \
+        else if ((c) == 1) body(1);                                                                              \
+        else body(c);                                                                                            \
+    } while (0)
+#define INLINE static inline __attribute__((always_inline))
+
 static inline void add_or_set(float *to, const float *v, int64_t n, int accumulate)
 {
     if (accumulate) {
@@ -18,9 +27,8 @@ static inline void add_or_set(float *to, const float *v, int64_t n, int accumula
 
 /* ---------------------------------------------------------------------------------------------- upsample */
 
-/* Each of `count` pixels twice, times factor. */
-static inline void double_row(float *restrict to, const float *restrict from, int64_t count, int64_t c, float factor,
-                              int accumulate)
+INLINE void double_pixels(float *restrict to, const float *restrict from, int64_t count, int64_t c, float factor,
+                          int accumulate)
 {
     for (int64_t i = 0; i < count; i++) {
         const float *p = from + i * c;
@@ -36,6 +44,14 @@ static inline void double_row(float *restrict to, const float *restrict from, in
             for (int64_t j = 0; j < c; j++) left[j] = right[j] = p[j] * factor;
         }
     }
+}
+
+/* Each of `count` pixels twice, times factor. */
+static void double_row(float *to, const float *from, int64_t count, int64_t c, float factor, int accumulate)
+{
+#define BODY(channels) double_pixels(to, from, count, channels, factor, accumulate)
+    WITH_CHANNELS(c, BODY);
+#undef BODY
 }
 
 static int cpu_upsample_fwd(sag_kernel_env *env, const pool_args *a)
@@ -77,16 +93,26 @@ static int cpu_add_upsampled_fwd(sag_kernel_env *env, const pool_args *a)
     return SAG_KERNEL_OK;
 }
 
-/* v = factor * the sum of a 2 x 2 square whose rows start at p and q */
-static inline void square_sum(float *to, const float *p, const float *q, int64_t c, float factor, int accumulate)
+INLINE void square_pixels(float *restrict to, const float *restrict p, const float *restrict q, int64_t count, int64_t c,
+                          float factor, int accumulate)
 {
-    if (accumulate) {
+    for (int64_t i = 0; i < count; i++, to += c, p += 2 * c, q += 2 * c) {
+        if (accumulate) {
 #pragma omp simd
-        for (int64_t j = 0; j < c; j++) to[j] += ((p[j] + p[c + j]) + (q[j] + q[c + j])) * factor;
-    } else {
+            for (int64_t j = 0; j < c; j++) to[j] += ((p[j] + p[c + j]) + (q[j] + q[c + j])) * factor;
+        } else {
 #pragma omp simd
-        for (int64_t j = 0; j < c; j++) to[j] = ((p[j] + p[c + j]) + (q[j] + q[c + j])) * factor;
+            for (int64_t j = 0; j < c; j++) to[j] = ((p[j] + p[c + j]) + (q[j] + q[c + j])) * factor;
+        }
     }
+}
+
+/* `count` pixels: factor * the sum of each 2 x 2 square of the rows p and q. */
+static void square_row(float *to, const float *p, const float *q, int64_t count, int64_t c, float factor, int accumulate)
+{
+#define BODY(channels) square_pixels(to, p, q, count, channels, factor, accumulate)
+    WITH_CHANNELS(c, BODY);
+#undef BODY
 }
 
 static int cpu_upsample_bwd(sag_kernel_env *env, const pool_args *a)
@@ -98,8 +124,7 @@ static int cpu_upsample_bwd(sag_kernel_env *env, const pool_args *a)
 #pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * 4 * in > CPU_SMALL)
     for (int64_t r = 0; r < rows; r++) {
         const float *p = dy + r * 2 * out;
-        for (int64_t i = 0; i < a->w_in; i++)
-            square_sum(dx + r * in + i * a->c, p + 2 * i * a->c, p + out + 2 * i * a->c, a->c, 1.0f, a->accumulate);
+        square_row(dx + r * in, p, p + out, a->w_in, a->c, 1.0f, a->accumulate);
     }
     return SAG_KERNEL_OK;
 }
@@ -146,12 +171,11 @@ static int cpu_mean_pool_fwd(sag_kernel_env *env, const pool_args *a)
         const float *x = (const float *)a->x + r / a->p * a->h * line;
         float *y = (float *)a->y + r * a->q * c;
         span v = window(a, r % a->p, a->h);
+        if (halving) {
+            square_row(y, x + v.from * line, x + (v.from + 1) * line, a->q, c, 0.25f, 0);
+            continue;
+        }
         for (int64_t o = 0; o < a->q; o++, y += c) {
-            if (halving) {
-                const float *p = x + v.from * line + 2 * o * c;
-                square_sum(y, p, p + line, c, 0.25f, 0);
-                continue;
-            }
             span u = window(a, o, a->w_in);
             memset(y, 0, (size_t)c * sizeof *y);
             for (int64_t i = v.from; i < v.to; i++) {

@@ -72,6 +72,49 @@ static void copy_gaps(sag_kernel_env *env, const sn_plan *p, float *to, const fl
     }
 }
 
+/* The power iterations of a run's layers, from u; keeps what backward and the next call need. */
+static void find_sigma(sag_kernel_env *env, const sn_plan *p, const sn_run *run, float *u, float *v, float *b)
+{
+    const spectral_norm_args *a = p->a;
+    const int64_t end = run->layer + run->layers;
+    for (int step = 0; step < a->iterations; step++) {
+        CPU_ISA(spectral_product_t)(env, p, run, v, u);
+        for (int64_t i = run->layer; i < end; i++)
+            normalise(v + p->layers[i].v, v + p->layers[i].v, p->layers[i].cols, a->eps);
+        CPU_ISA(spectral_product)(env, p, run, b, v);
+        for (int64_t i = run->layer; i < end; i++)
+            normalise(u + p->layers[i].u, b + p->layers[i].u, p->layers[i].rows, a->eps);
+    }
+    if (a->iterations < 1) CPU_ISA(spectral_product)(env, p, run, b, v);
+    for (int64_t i = run->layer; i < end; i++) {
+        const sn_layer *l = &p->layers[i];
+        const float sigma = (float)dot(u + l->u, b + l->u, l->rows);
+        a->sigma[i] = sigma;
+        if (a->sigma_used) a->sigma_used[i] = sigma;
+        if (!a->update || fabsf(sigma) < TINY_SIGMA) continue;
+        memcpy(a->u + l->u, u + l->u, (size_t)l->rows * sizeof *u);
+        memcpy(a->v + l->v, v + l->v, (size_t)l->cols * sizeof *v);
+    }
+}
+
+/* wn = W / sigma */
+static void divide(sag_kernel_env *env, const sn_plan *p, const sn_run *run)
+{
+    const spectral_norm_args *a = p->a;
+#pragma omp parallel num_threads(env->threads) if (run->threaded)
+    {
+        const cpu_share own = cpu_share_of(run->tiles);
+        for (int64_t i = run->tile + own.first; i < run->tile + own.end; i++) {
+            const sn_layer *l = &p->layers[p->tiles[i].layer];
+            const int64_t at = p->tiles[i].row * l->cols, count = p->tiles[i].rows * l->cols;
+            const float *restrict from = l->w + at, factor = factor_of(a->sigma[p->tiles[i].layer]);
+            float *restrict to = a->wn + l->offset + at;
+#pragma omp simd
+            for (int64_t k = 0; k < count; k++) to[k] = from[k] * factor;
+        }
+    }
+}
+
 static int cpu_spectral_norm_fwd(sag_kernel_env *env, const spectral_norm_args *a)
 {
     sn_plan p;
@@ -84,32 +127,9 @@ static int cpu_spectral_norm_fwd(sag_kernel_env *env, const spectral_norm_args *
     memcpy(u, a->u, (size_t)a->n_u * sizeof *u);
     memcpy(v, a->v, (size_t)a->n_v * sizeof *v);
     if (a->u_start) memcpy(a->u_start, a->u, (size_t)a->n_u * sizeof *u);
-    for (int step = 0; step < a->iterations; step++) {
-        CPU_ISA(spectral_product_t)(env, &p, v, u);
-        for (int64_t i = 0; i < a->n_layers; i++)
-            normalise(v + p.layers[i].v, v + p.layers[i].v, p.layers[i].cols, a->eps);
-        CPU_ISA(spectral_product)(env, &p, b, v);
-        for (int64_t i = 0; i < a->n_layers; i++)
-            normalise(u + p.layers[i].u, b + p.layers[i].u, p.layers[i].rows, a->eps);
-    }
-    if (a->iterations < 1) CPU_ISA(spectral_product)(env, &p, b, v);
-    for (int64_t i = 0; i < a->n_layers; i++) {
-        const sn_layer *l = &p.layers[i];
-        const float sigma = (float)dot(u + l->u, b + l->u, l->rows);
-        a->sigma[i] = sigma;
-        if (a->sigma_used) a->sigma_used[i] = sigma;
-        if (!a->update || fabsf(sigma) < TINY_SIGMA) continue;
-        memcpy(a->u + l->u, u + l->u, (size_t)l->rows * sizeof *u);
-        memcpy(a->v + l->v, v + l->v, (size_t)l->cols * sizeof *v);
-    }
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (p.threaded)
-    for (int64_t i = 0; i < p.n_tiles; i++) {
-        const sn_layer *l = &p.layers[p.tiles[i].layer];
-        const int64_t at = p.tiles[i].row * l->cols, count = p.tiles[i].rows * l->cols;
-        const float *restrict from = l->w + at, factor = factor_of(a->sigma[p.tiles[i].layer]);
-        float *restrict to = a->wn + l->offset + at;
-#pragma omp simd
-        for (int64_t k = 0; k < count; k++) to[k] = from[k] * factor;
+    for (int64_t k = 0; k < p.n_runs; k++) {
+        find_sigma(env, &p, &p.runs[k], u, v, b);
+        divide(env, &p, &p.runs[k]);
     }
     copy_gaps(env, &p, a->wn, a->w, false);
     return SAG_KERNEL_OK;
@@ -123,63 +143,68 @@ typedef struct sn_terms {
     int64_t count;
 } sn_terms;
 
-static void apply_terms(sag_kernel_env *env, const sn_plan *p, const sn_terms *terms)
+static void apply_tile(const sn_plan *p, const sn_tile *t, const sn_terms *terms)
 {
     const spectral_norm_args *a = p->a;
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (p->threaded)
-    for (int64_t i = 0; i < p->n_tiles; i++) {
-        const sn_tile *t = &p->tiles[i];
-        const sn_layer *l = &p->layers[t->layer];
-        const float factor = factor_of(a->sigma_used[t->layer]);
-        for (int64_t r = t->row; r < t->row + t->rows; r++) {
-            const float *restrict from = a->dwn + l->offset + r * l->cols, *restrict right = terms->right[0] + l->v;
-            float *restrict to = a->dw + l->offset + r * l->cols;
-            const float left = terms->left[0][l->u + r];
-            if (a->accumulate) {
+    const sn_layer *l = &p->layers[t->layer];
+    const float factor = factor_of(a->sigma_used[t->layer]);
+    for (int64_t r = t->row; r < t->row + t->rows; r++) {
+        const float *restrict from = a->dwn + l->offset + r * l->cols, *restrict right = terms->right[0] + l->v;
+        float *restrict to = a->dw + l->offset + r * l->cols;
+        const float left = terms->left[0][l->u + r];
+        if (a->accumulate) {
 #pragma omp simd
-                for (int64_t c = 0; c < l->cols; c++) to[c] += from[c] * factor + left * right[c];
-            } else {
+            for (int64_t c = 0; c < l->cols; c++) to[c] += from[c] * factor + left * right[c];
+        } else {
 #pragma omp simd
-                for (int64_t c = 0; c < l->cols; c++) to[c] = from[c] * factor + left * right[c];
-            }
-            for (int64_t k = 1; k < terms->count; k++) {
-                const float *restrict more = terms->right[k] + l->v;
-                const float x = terms->left[k][l->u + r];
+            for (int64_t c = 0; c < l->cols; c++) to[c] = from[c] * factor + left * right[c];
+        }
+        for (int64_t k = 1; k < terms->count; k++) {
+            const float *restrict more = terms->right[k] + l->v;
+            const float x = terms->left[k][l->u + r];
 #pragma omp simd
-                for (int64_t c = 0; c < l->cols; c++) to[c] += x * more[c];
-            }
+            for (int64_t c = 0; c < l->cols; c++) to[c] += x * more[c];
         }
     }
-    copy_gaps(env, p, a->dw, a->dwn, a->accumulate != 0);
 }
 
-/* h = dL/dsigma = -<dwn, wn> / sigma of each layer; 0 where the layer was copied. */
-static int sigma_gradients(sag_kernel_env *env, const sn_plan *p, double *h)
+static void apply_terms(sag_kernel_env *env, const sn_plan *p, const sn_run *run, const sn_terms *terms)
+{
+#pragma omp parallel num_threads(env->threads) if (run->threaded)
+    {
+        const cpu_share own = cpu_share_of(run->tiles);
+        for (int64_t i = own.end - 1; i >= own.first; i--) apply_tile(p, &p->tiles[run->tile + i], terms);
+    }
+}
+
+/* h = dL/dsigma = -<dwn, wn> / sigma of a run's layers; 0 where a layer was copied. share: one element for each tile.
+ */
+static void sigma_gradients(sag_kernel_env *env, const sn_plan *p, const sn_run *run, double *share, double *h)
 {
     const spectral_norm_args *a = p->a;
-    double *share = env->scratch(env, (size_t)p->n_tiles * sizeof *share);
-    if (!share) return SAG_KERNEL_NO_MEMORY;
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (p->threaded)
-    for (int64_t i = 0; i < p->n_tiles; i++) {
-        const sn_tile *t = &p->tiles[i];
-        const sn_layer *l = &p->layers[t->layer];
-        double sum = 0;
-        for (int64_t r = t->row; r < t->row + t->rows; r++) {
-            const float *x = a->dwn + l->offset + r * l->cols, *y = a->wn_saved + l->offset + r * l->cols;
-            float row = 0;
+#pragma omp parallel num_threads(env->threads) if (run->threaded)
+    {
+        const cpu_share own = cpu_share_of(run->tiles);
+        for (int64_t i = run->tile + own.first; i < run->tile + own.end; i++) {
+            const sn_tile *t = &p->tiles[i];
+            const sn_layer *l = &p->layers[t->layer];
+            double sum = 0;
+            for (int64_t r = t->row; r < t->row + t->rows; r++) {
+                const float *x = a->dwn + l->offset + r * l->cols, *y = a->wn_saved + l->offset + r * l->cols;
+                float row = 0;
 #pragma omp simd reduction(+ : row)
-            for (int64_t c = 0; c < l->cols; c++) row += x[c] * y[c];
-            sum += (double)row;
+                for (int64_t c = 0; c < l->cols; c++) row += x[c] * y[c];
+                sum += (double)row;
+            }
+            share[i] = sum;
         }
-        share[i] = sum;
     }
-    for (int64_t i = 0; i < a->n_layers; i++) {
+    for (int64_t i = run->layer; i < run->layer + run->layers; i++) {
         const sn_layer *l = &p->layers[i];
         double sum = 0;
         for (int64_t k = 0; k < l->n_tiles; k++) sum += share[l->first_tile + k];
         h[i] = fabsf(a->sigma_used[i]) < TINY_SIGMA ? 0 : -sum / (double)a->sigma_used[i];
     }
-    return SAG_KERNEL_OK;
 }
 
 /* Recomputes the steps, then walks them backwards; see the head of the file. */
@@ -201,11 +226,11 @@ static int terms_through(sag_kernel_env *env, const sn_plan *p, const double *h,
     memcpy(u, a->u_start, (size_t)n_u * sizeof *u);
     for (int64_t t = 1; t <= steps; t++) {
         float *ut = u + t * n_u, *vt = v + t * n_v;
-        CPU_ISA(spectral_product_t)(env, p, vt, ut - n_u);
+        CPU_ISA(spectral_product_t)(env, p, &p->all, vt, ut - n_u);
         for (int64_t i = 0; i < count; i++)
             norm_a[(t - 1) * count + i] =
                 normalise(vt + p->layers[i].v, vt + p->layers[i].v, p->layers[i].cols, a->eps);
-        CPU_ISA(spectral_product)(env, p, db, vt);
+        CPU_ISA(spectral_product)(env, p, &p->all, db, vt);
         for (int64_t i = 0; i < count; i++)
             norm_b[(t - 1) * count + i] =
                 normalise(ut + p->layers[i].u, db + p->layers[i].u, p->layers[i].rows, a->eps);
@@ -221,11 +246,11 @@ static int terms_through(sag_kernel_env *env, const sn_plan *p, const double *h,
             if (t == steps)
                 for (int64_t r = 0; r < l->rows; r++) g[r] += (float)(h[i] * (double)ut[l->u + r]);
         }
-        CPU_ISA(spectral_product_t)(env, p, dat, dut);
+        CPU_ISA(spectral_product_t)(env, p, &p->all, dat, dut);
         for (int64_t i = 0; i < count; i++)
             normalise_bwd(dat + p->layers[i].v, v + t * n_v + p->layers[i].v, p->layers[i].cols,
                           norm_a[(t - 1) * count + i], a->eps);
-        if (t > 1) CPU_ISA(spectral_product)(env, p, dut - n_u, dat);
+        if (t > 1) CPU_ISA(spectral_product)(env, p, &p->all, dut - n_u, dat);
         terms->left[terms->count] = dut;
         terms->right[terms->count++] = v + t * n_v;
         terms->left[terms->count] = ut - n_u;
@@ -240,24 +265,28 @@ static int cpu_spectral_norm_bwd(sag_kernel_env *env, const spectral_norm_args *
     const int planned = CPU_ISA(spectral_plan)(env, a, &p);
     if (planned != SAG_KERNEL_OK) return planned;
     double *h = env->scratch(env, (size_t)a->n_layers * sizeof *h);
-    if (!h) return SAG_KERNEL_NO_MEMORY;
-    int result = sigma_gradients(env, &p, h);
-    if (result != SAG_KERNEL_OK) return result;
-    sn_terms terms = {.count = 0};
-    float *left, *right = a->v_used;
+    double *share = env->scratch(env, (size_t)p.n_tiles * sizeof *share);
+    float *left = env->scratch(env, (size_t)a->n_u * sizeof *left), *right = a->v_used;
+    if (!h || !share || !left) return SAG_KERNEL_NO_MEMORY;
     if (a->through && a->iterations > 0) {
-        result = terms_through(env, &p, h, &terms);
+        sn_terms terms = {.count = 0};
+        sigma_gradients(env, &p, &p.all, share, h);
+        const int result = terms_through(env, &p, h, &terms);
         if (result != SAG_KERNEL_OK) return result;
+        apply_terms(env, &p, &p.all, &terms);
     } else {
-        left = env->scratch(env, (size_t)a->n_u * sizeof *left);
-        if (!left) return SAG_KERNEL_NO_MEMORY;
-        for (int64_t i = 0; i < a->n_layers; i++) {
-            const sn_layer *l = &p.layers[i];
-            for (int64_t r = 0; r < l->rows; r++) left[l->u + r] = (float)(h[i] * (double)a->u_used[l->u + r]);
+        const sn_terms terms = {.left = &left, .right = &right, .count = 1};
+        for (int64_t k = 0; k < p.n_runs; k++) {
+            const sn_run *run = &p.runs[k];
+            sigma_gradients(env, &p, run, share, h);
+            for (int64_t i = run->layer; i < run->layer + run->layers; i++) {
+                const sn_layer *l = &p.layers[i];
+                for (int64_t r = 0; r < l->rows; r++) left[l->u + r] = (float)(h[i] * (double)a->u_used[l->u + r]);
+            }
+            apply_terms(env, &p, run, &terms);
         }
-        terms = (sn_terms){.left = &left, .right = &right, .count = 1};
     }
-    apply_terms(env, &p, &terms);
+    copy_gaps(env, &p, a->dw, a->dwn, a->accumulate != 0);
     return SAG_KERNEL_OK;
 }
 

@@ -4,16 +4,41 @@
 #define TILE_ELEMENTS 32768
 #define TILE_MIN_ROWS 32
 #define SERIAL_ELEMENTS 200000 /* below, the barriers cost more than a second core saves */
+#define RUN_ELEMENTS 1000000   /* 4 MB: half in one core's cache, the rest in its part of the shared one */
+#define RUN_TILES 4            /* each thread's at least */
 
 static bool inside(int64_t offset, int64_t count, int64_t n)
 {
     return offset >= 0 && count >= 1 && offset <= n && count <= n - offset;
 }
 
+static void add_layer(sn_run *run, const sn_layer *l, int64_t *elements)
+{
+    run->layers++;
+    run->tiles += l->n_tiles;
+    *elements += l->rows * l->cols;
+    run->threaded = *elements > SERIAL_ELEMENTS;
+}
+
+static void cut_runs(const sag_kernel_env *env, sn_plan *p)
+{
+    const int64_t most = (int64_t)env->threads * RUN_TILES * TILE_ELEMENTS;
+    int64_t all = 0, elements = 0;
+    for (int64_t i = 0; i < p->a->n_layers; i++) {
+        const sn_layer *l = &p->layers[i];
+        if (i == 0 || elements + l->rows * l->cols > (most > RUN_ELEMENTS ? most : RUN_ELEMENTS)) {
+            p->runs[p->n_runs++] = (sn_run){.layer = i, .tile = l->first_tile};
+            elements = 0;
+        }
+        add_layer(&p->runs[p->n_runs - 1], l, &elements);
+        add_layer(&p->all, l, &all);
+    }
+}
+
 int CPU_ISA(spectral_plan)(sag_kernel_env *env, const spectral_norm_args *a, sn_plan *p)
 {
     const int64_t count = a->n_layers;
-    *p = (sn_plan){.a = a, .threaded = a->n > SERIAL_ELEMENTS};
+    *p = (sn_plan){.a = a};
     p->layers = env->scratch(env, (size_t)count * sizeof *p->layers);
     p->gaps = env->scratch(env, (size_t)(2 * count + 2) * sizeof *p->gaps);
     int32_t *order = env->scratch(env, (size_t)count * sizeof *order);
@@ -48,7 +73,9 @@ int CPU_ISA(spectral_plan)(sag_kernel_env *env, const spectral_norm_args *a, sn_
     }
     p->tiles = env->scratch(env, (size_t)p->n_tiles * sizeof *p->tiles);
     p->partial = env->scratch(env, (size_t)p->n_partial * sizeof *p->partial);
-    if (!p->tiles || !p->partial) return SAG_KERNEL_NO_MEMORY;
+    p->runs = env->scratch(env, (size_t)count * sizeof *p->runs);
+    if (!p->tiles || !p->partial || !p->runs) return SAG_KERNEL_NO_MEMORY;
+    cut_runs(env, p);
     for (int64_t i = 0; i < count; i++) {
         const sn_layer *l = &p->layers[i];
         for (int64_t k = 0; k < l->n_tiles; k++) {
@@ -110,16 +137,19 @@ static void tile_rows_dot(float *restrict to, const float *restrict w, const flo
     }
 }
 
-void CPU_ISA(spectral_product_t)(sag_kernel_env *env, const sn_plan *p, float *to, const float *u)
+void CPU_ISA(spectral_product_t)(sag_kernel_env *env, const sn_plan *p, const sn_run *run, float *to, const float *u)
 {
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (p->threaded)
-    for (int64_t i = 0; i < p->n_tiles; i++) {
-        const sn_tile *t = &p->tiles[i];
-        const sn_layer *l = &p->layers[t->layer];
-        tile_transposed(p->partial + t->partial, l->w + t->row * l->cols, u + l->u + t->row, t->rows, l->cols);
+#pragma omp parallel num_threads(env->threads) if (run->threaded)
+    {
+        const cpu_share own = cpu_share_of(run->tiles);
+        for (int64_t i = own.first; i < own.end; i++) {
+            const sn_tile *t = &p->tiles[run->tile + i];
+            const sn_layer *l = &p->layers[t->layer];
+            tile_transposed(p->partial + t->partial, l->w + t->row * l->cols, u + l->u + t->row, t->rows, l->cols);
+        }
     }
-#pragma omp parallel for num_threads(env->threads) schedule(static, 1) if (p->threaded)
-    for (int64_t i = 0; i < p->a->n_layers; i++) {
+#pragma omp parallel for num_threads(env->threads) schedule(static, 1) if (run->threaded && run->layers > 1)
+    for (int64_t i = run->layer; i < run->layer + run->layers; i++) {
         const sn_layer *l = &p->layers[i];
         float *restrict sum = to + l->v;
         memcpy(sum, p->partial + l->partial, (size_t)l->cols * sizeof *sum);
@@ -131,12 +161,15 @@ void CPU_ISA(spectral_product_t)(sag_kernel_env *env, const sn_plan *p, float *t
     }
 }
 
-void CPU_ISA(spectral_product)(sag_kernel_env *env, const sn_plan *p, float *to, const float *v)
+void CPU_ISA(spectral_product)(sag_kernel_env *env, const sn_plan *p, const sn_run *run, float *to, const float *v)
 {
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (p->threaded)
-    for (int64_t i = 0; i < p->n_tiles; i++) {
-        const sn_tile *t = &p->tiles[i];
-        const sn_layer *l = &p->layers[t->layer];
-        tile_rows_dot(to + l->u + t->row, l->w + t->row * l->cols, v + l->v, t->rows, l->cols);
+#pragma omp parallel num_threads(env->threads) if (run->threaded)
+    {
+        const cpu_share own = cpu_share_of(run->tiles);
+        for (int64_t i = own.end - 1; i >= own.first; i--) {
+            const sn_tile *t = &p->tiles[run->tile + i];
+            const sn_layer *l = &p->layers[t->layer];
+            tile_rows_dot(to + l->u + t->row, l->w + t->row * l->cols, v + l->v, t->rows, l->cols);
+        }
     }
 }

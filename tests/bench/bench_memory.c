@@ -1,6 +1,6 @@
 /*
  * bench_memory.c - how fast the memory-bound ops run, in GB/s of the bytes they must move, beside a plain copy.
- * usage: bench_memory [threads] [repetitions] [images]: 16 images leave the caches, 1 stays in them
+ * usage: bench_memory [threads] [repetitions] [images] [part of a label]: 16 images leave the caches, 1 stays in them
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +18,7 @@ static double now(void)
 
 static sag_context *ctx;
 static int repetitions = 5;
+static const char *wanted = "";
 
 static void check(sag_status s)
 {
@@ -40,6 +41,7 @@ static sag_tensor *tensor(sag_dtype dtype, sag_shape shape)
 /* Best of the repetitions; forward, then backward where an input wants a gradient. Tensors of x's size moved: f, b. */
 static void measure(const char *label, sag_op op, sag_tensor **in, const double *attr, double f, double b)
 {
+    if (!strstr(label, wanted)) return;
     const sag_op_info *info = sag_op_describe(op);
     double bytes = (double)sag_tensor_numel(in[0]) * (double)sag_dtype_size(sag_tensor_dtype(in[0]));
     double best_f = 1e9, best_b = 1e9;
@@ -67,12 +69,31 @@ static void measure(const char *label, sag_op op, sag_tensor **in, const double 
     printf("\n");
 }
 
+/* A discriminator's slab: 3x3 convolutions from 64 channels up, each twice; 14.6 million weights. */
+static void spectral(void)
+{
+    enum { LAYERS = 8 };
+    int32_t table[LAYERS][5], w = 0, u = 0, v = 0;
+    for (int i = 0; i < LAYERS; i++) {
+        int32_t rows = 64 << (i + 1) / 2, cols = 9 * (64 << i / 2);
+        memcpy(table[i], (int32_t[]){w, rows, cols, u, v}, sizeof table[i]);
+        w += rows * cols, u += rows, v += cols;
+    }
+    sag_tensor *in[5] = {tensor(SAG_F32, sag_shape1(w)), tensor(SAG_F32, sag_shape1(u)), tensor(SAG_F32, sag_shape1(v)),
+                         tensor(SAG_F32, sag_shape1(LAYERS)), tensor(SAG_I32, sag_shape2(LAYERS, 5))};
+    memcpy(sag_tensor_data(in[4]), table, sizeof table);
+    double attr[4] = {1, 1e-12, 1, 0};
+    measure("spectral_norm", SAG_OP_spectral_norm, in, attr, 4, 5);
+    for (int i = 0; i < 5; i++) sag_tensor_release(in[i]);
+}
+
 int main(int argc, char **argv)
 {
     check(sag_context_create(SAG_CPU, &ctx));
     if (argc > 1) sag_context_set_threads(ctx, atoi(argv[1]));
     if (argc > 2) repetitions = atoi(argv[2]);
     int64_t n = argc > 3 ? atoi(argv[3]) : 16;
+    if (argc > 4) wanted = argv[4];
     printf("%s, %d threads\n", sag_cpu_isa(), sag_context_threads(ctx));
     sag_shape s = sag_shape4(n, 64, 64, 128), half = sag_shape4(n, 32, 32, 128);
     sag_tensor *x = tensor(SAG_F32, s), *z = tensor(SAG_F32, s), *c = tensor(SAG_F32, sag_shape1(128));
@@ -116,5 +137,6 @@ int main(int argc, char **argv)
     RUN("count_nonfinite", count_nonfinite, NULL, 1, 0, x);
     RUN("concat axis 4", concat, &last, 4, 3, x, z);
     RUN("permute", permute, turn, 2, 2, x);
+    spectral();
     return 0;
 }

@@ -228,6 +228,44 @@ static void test_partial_gradients(void **state)
     for (int t = 0; t < 3; t++) free(full[t]);
 }
 
+/*
+ * Backward finds the ReLU's mask from x again, and it must be forward's to the bit. Biases are the negatives of rounded
+ * products of forward, so that many values before the ReLU are the rounding of one product: about as often above 0 as
+ * below. With dy = 1, dbias counts the mask.
+ */
+static void test_mask_is_exact(void **state)
+{
+    (void)state;
+    enum { ROWS = 4096, C = 48 };
+    double attr[5] = {1, 0.1, 1e-5, 0, 0};
+    float few[16], *x = malloc(ROWS * C * sizeof *x), *one = malloc(ROWS * C * sizeof *one), bias[C];
+    random_fill(few, 16, 9, -1, 1);
+    for (int i = 0; i < ROWS * C; i++) {
+        x[i] = few[(i / C + i % C) % 16];
+        one[i] = 1;
+    }
+    sag_tensor *in[5] = {make_tensor_from(sag_shape2(ROWS, C), x), make_tensor_between(sag_shape1(C), 8, 0.5f, 2)};
+    sag_tensor *dy = make_tensor_from(sag_shape2(ROWS, C), one), *y = apply(SAG_OP_batch_norm, in, attr);
+    for (int j = 0; j < C; j++) bias[j] = -f32(y)[j];
+    sag_tensor_release(y);
+    in[2] = make_tensor_from(sag_shape1(C), bias);
+    attr[3] = 1;
+    assert_ok(sag_tensor_require_grad(in[2]));
+    y = apply(SAG_OP_batch_norm, in, attr);
+    for (int j = 0; j < C; j++) {
+        int above = 0;
+        for (int r = 0; r < ROWS; r++) above += f32(y)[r * C + j] > 0;
+        bias[j] = (float)above;
+    }
+    assert_ok(sag_tape_backward_from(y, dy));
+    for (int j = 0; j < C; j++) assert_true(f32(sag_tensor_grad(in[2]))[j] == bias[j]);
+    sag_tensor_release(y);
+    sag_tensor_release(dy);
+    for (int i = 0; i < 3; i++) sag_tensor_release(in[i]);
+    free(x);
+    free(one);
+}
+
 static void test_errors(void **state)
 {
     (void)state;
@@ -256,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),   cmocka_unit_test(test_gradients),         cmocka_unit_test(test_finite_differences),
         cmocka_unit_test(test_threads),  cmocka_unit_test(test_partial_gradients), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_mask_is_exact),
     };
     return cmocka_run_group_tests(tests, NULL, testing_teardown);
 }
