@@ -314,22 +314,22 @@ int CPU_ISA(winograd_bwd_x)(sag_kernel_env *env, const conv_args *a, wino_form f
 
 /*
  * The one rule of when: an estimate of both ways' time, in multiply-adds at full speed, fitted to measurements over 3
- * to 1024 channels, sides 4 to 128 and batches 4 to 64 (tests/bench/bench_conv.c). A tile's channel costs about
- * TRANSFORM on its way in or out; a pair of channels NARROW_PAIR or, when transformed weights leave L2, WIDE_PAIR.
+ * to 1024 channels, sides 4 to 128 and batches 1 to 64 (tests/bench/bench_conv.c). A product counts a little more than
+ * one; a tile's channel costs about TRANSFORM on its way in or out, a pair of channels, transformed once, PAIR or
+ * PAIR_BACK.
  */
 bool CPU_ISA(winograd_suits)(const sag_kernel_env *env, const conv_args *a, wino_form form, wino_way way)
 {
-    enum { TRANSFORM = 600, NARROW_PAIR = 800, WIDE_PAIR = 3500 };
+    enum { TRANSFORM = 300, PAIR = 100, PAIR_BACK = 300 };
     if (env->no_winograd) return false;
     if (form == WINO_CONV && (a->r != 3 || a->s != 3 || a->stride != 1 || a->pad_h > 2 || a->pad_w > 2)) return false;
     wino_shape s = wino_shape_of(a, form);
     int64_t h = way == WINO_BWD_X ? s.h : s.p, w = way == WINO_BWD_X ? s.w : s.q;
     double tiles = (double)(a->n * tiles_along(h) * tiles_along(w));
-    double whole = way == WINO_BWD_W ? tiles : ceil(tiles / GEMM_MR) * GEMM_MR;
     double c = (double)round_up(a->c, WINO_DEPTH), k = (double)round_up(a->k, WINO_DEPTH);
-    double fast =
-        WINO_FREQS * whole * c * k + TRANSFORM * tiles * (c + k) + (c * k > WIDE ? WIDE_PAIR : NARROW_PAIR) * c * k;
-    /* Of the other way, for a pixel at full resolution; products of many channels do not reach full speed here. */
-    double taps = form == WINO_CONV ? 9 : c * k > WIDE ? 2.8 : 4;
+    double least = way == WINO_BWD_W ? 6 : 4; /* tiles that a product costs */
+    double product = 1.15 * WINO_FREQS * (tiles < least ? least : tiles) * c * k;
+    double fast = product + TRANSFORM * tiles * (c + k) + (way == WINO_BWD_W ? PAIR_BACK : PAIR) * c * k;
+    double taps = form == WINO_CONV ? 9 : 4; /* of the other way, for a pixel at full resolution */
     return fast < taps * (double)(a->n * h * w) * (double)a->c * (double)a->k;
 }

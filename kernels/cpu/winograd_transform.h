@@ -28,9 +28,9 @@ WINO_INLINE cpu_vec wino_load(const float *p, int n)
 WINO_INLINE void wino_b_pair(cpu_vec d1, cpu_vec d2, cpu_vec d3, cpu_vec d4, const float p, const float other2,
                              cpu_vec *plus, cpu_vec *minus)
 {
-    cpu_vec even = d4 - other2 * d2, odd = p * d3 - (p * other2) * d1;
-    *plus = even + odd;
-    *minus = even - odd;
+    cpu_vec even = d4 - other2 * d2, odd = d3 - other2 * d1;
+    *plus = even + p * odd;
+    *minus = even - p * odd;
 }
 WINO_INLINE cpu_vec wino_b_end(cpu_vec d0, cpu_vec d2, cpu_vec d4)
 {
@@ -63,9 +63,9 @@ WINO_INLINE void wino_a(const cpu_vec *m, int from, cpu_vec *o, int to)
 WINO_INLINE void wino_a_pair(cpu_vec y0, cpu_vec y1, cpu_vec y2, cpu_vec y3, const float p, cpu_vec *plus,
                              cpu_vec *minus)
 {
-    cpu_vec even = y0 + (p * p) * y2, odd = p * y1 + (p * p * p) * y3;
-    *plus = even + odd;
-    *minus = even - odd;
+    cpu_vec even = y0 + (p * p) * y2, odd = y1 + (p * p) * y3;
+    *plus = even + p * odd;
+    *minus = even - p * odd;
 }
 /* A y, 4 -> 6, every number to its own place. */
 WINO_INLINE void wino_a_store(const cpu_vec *y, float *out, int64_t step)
