@@ -199,7 +199,8 @@ static cost cost_of_tick_args(sag_slot slot, const tick_args *a)
 static cost cost_of_adam_args(sag_slot slot, const adam_args *a)
 {
     (void)slot;
-    return (cost){14 * (double)a->n, 28 * (double)a->n};
+    bool average = a->average.target != NULL;
+    return (cost){(average ? 17 : 14) * (double)a->n, (average ? 36 : 28) * (double)a->n};
 }
 
 static cost cost_of_ema_args(sag_slot slot, const ema_args *a)

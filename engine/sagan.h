@@ -154,7 +154,7 @@ int64_t sag_tape_length(const sag_context *ctx);
 
 /* --------------------------------------------------------------------------------------------------- ops */
 
-#define SAG_MAX_IN 8
+#define SAG_MAX_IN 9
 #define SAG_MAX_ATTR 8
 #define SAG_MAX_OUT 3
 

@@ -259,7 +259,15 @@ typedef struct tick_args {
     int64_t by;
 } tick_args;
 
-/* hyper: rate, beta1, beta2, eps, weight decay, factor on g. count is ticked before use. */
+typedef struct ema_args {
+    float *target; /* NULL only inside adam_args: no average */
+    const float *source;
+    const int32_t *clock;
+    const float *hyper; /* decay, first step that averages */
+    int64_t n;
+} ema_args;
+
+/* hyper: rate, beta1, beta2, eps, weight decay, factor on g. count is ticked before use. average: of w, after its step. */
 typedef struct adam_args {
     float *w, *m, *v;
     const float *g;
@@ -267,15 +275,8 @@ typedef struct adam_args {
     const float *hyper;
     int64_t n;
     int tf_eps;
+    ema_args average;
 } adam_args;
-
-typedef struct ema_args {
-    float *target;
-    const float *source;
-    const int32_t *clock;
-    const float *hyper;
-    int64_t n;
-} ema_args;
 
 typedef struct fill_args {
     void *x;

@@ -4,7 +4,7 @@
  */
 #include "engine/ops/check.h"
 
-sag_status sag_op_adam_fwd(sag_op_call *c)
+static sag_status adam_args_of(const sag_op_call *c, adam_args *a)
 {
     for (int i = 0; i < 4; i++) {
         SAG_TRY(want_dtype(c, i, SAG_F32));
@@ -13,21 +13,44 @@ sag_status sag_op_adam_fwd(sag_op_call *c)
     SAG_TRY(want_clock(c, 4));
     SAG_TRY(want_dtype(c, 5, SAG_F32));
     SAG_TRY(want_vector(c, 5, 6));
-    adam_args a = {.w = sag_data(c->in[0]), .g = sag_data(c->in[1]), .m = sag_data(c->in[2]), .v = sag_data(c->in[3]),
-                   .count = sag_data(c->in[4]), .hyper = sag_data(c->in[5]), .n = c->in[0]->numel, .tf_eps = c->attr[0] != 0};
+    *a = (adam_args){.w = sag_data(c->in[0]), .g = sag_data(c->in[1]), .m = sag_data(c->in[2]), .v = sag_data(c->in[3]),
+                     .count = sag_data(c->in[4]), .hyper = sag_data(c->in[5]), .n = c->in[0]->numel, .tf_eps = c->attr[0] != 0};
+    return SAG_OK;
+}
+
+/* Positions of the inputs: target, source, clock, hyper. */
+static sag_status ema_args_of(const sag_op_call *c, int target, int source, int clock, int hyper, ema_args *a)
+{
+    SAG_TRY(want_dtype(c, target, SAG_F32));
+    SAG_TRY(want_dtype(c, source, SAG_F32));
+    SAG_TRY(want_same_shape(c, target, source));
+    SAG_TRY(want_clock(c, clock));
+    SAG_TRY(want_dtype(c, hyper, SAG_F32));
+    SAG_TRY(want_vector(c, hyper, 2));
+    *a = (ema_args){.target = sag_data(c->in[target]), .source = sag_data(c->in[source]), .clock = sag_data(c->in[clock]),
+                    .hyper = sag_data(c->in[hyper]), .n = c->in[target]->numel};
+    return SAG_OK;
+}
+
+sag_status sag_op_adam_fwd(sag_op_call *c)
+{
+    adam_args a;
+    SAG_TRY(adam_args_of(c, &a));
+    return SAG_RUN(c, adam, &a);
+}
+
+sag_status sag_op_adam_ema_fwd(sag_op_call *c)
+{
+    adam_args a;
+    SAG_TRY(adam_args_of(c, &a));
+    SAG_TRY(ema_args_of(c, 6, 0, 7, 8, &a.average));
     return SAG_RUN(c, adam, &a);
 }
 
 sag_status sag_op_ema_fwd(sag_op_call *c)
 {
-    SAG_TRY(want_dtype(c, 0, SAG_F32));
-    SAG_TRY(want_dtype(c, 1, SAG_F32));
-    SAG_TRY(want_same_shape(c, 0, 1));
-    SAG_TRY(want_clock(c, 2));
-    SAG_TRY(want_dtype(c, 3, SAG_F32));
-    SAG_TRY(want_vector(c, 3, 2));
-    ema_args a = {.target = sag_data(c->in[0]), .source = sag_data(c->in[1]), .clock = sag_data(c->in[2]),
-                  .hyper = sag_data(c->in[3]), .n = c->in[0]->numel};
+    ema_args a;
+    SAG_TRY(ema_args_of(c, 0, 1, 2, 3, &a));
     return SAG_RUN(c, ema, &a);
 }
 

@@ -27,9 +27,15 @@ function optimizer.adam(net, options)
     }, Adam)
 end
 
---- One step from the gradients in the slab.
-function Adam:step()
-    ops.adam(self.net.slab, self.net.slab.grad, self.m, self.v, self.count, self.hyper, self.tf_eps)
+--- One step from the gradients in the slab; and, in the same pass, one of the average that follows the network.
+---@param average? sagan.Average of the same network
+---@param clock? sagan.Tensor {2} i32: steps done, for the average
+function Adam:step(average, clock)
+    local slab, m, v, count, hyper = self.net.slab, self.m, self.v, self.count, self.hyper
+    if not average then return ops.adam(slab, slab.grad, m, v, count, hyper, self.tf_eps) end
+    assert(average.source == self.net, "the average follows another network")
+    ops.adam_ema(slab, slab.grad, m, v, count, hyper, average.net.slab, clock, average.hyper, self.tf_eps)
+    ops.ema(average.net.buffer_slab, average.source.buffer_slab, clock, average.hyper)
 end
 
 --- Changes the learning rate; takes effect at the next step, captured or not.
@@ -46,29 +52,20 @@ function Adam:state()
 end
 
 ---@class sagan.Average
-local Average = {}
-Average.__index = Average
+---@field source sagan.nn.Module what it follows
+---@field net sagan.nn.Module    the average
+---@field hyper sagan.Tensor     {2}: decay, first step that averages
 
 --- A copy of a generator whose parameters and buffers follow the original: target = d target + (1 - d) source, and a plain
---- copy while the clock is below `start` (BGP averages its whole state so; FACTS 1.4).
+--- copy while the clock is below `start` (BGP averages its whole state so; FACTS 1.4). Adam:step moves it.
 ---@param net sagan.nn.Module built network
 ---@param options {decay: number, start: integer}
 ---@return sagan.Average
 function optimizer.average(net, options)
     local copy = net:clone { grad = false }
     copy:eval()
-    return setmetatable({
-        source = net,
-        net = copy,
-        hyper = core.tensor({ options.decay, options.start }, { device = net.slab.device }),
-    }, Average)
-end
-
---- Moves the average by one step.
----@param clock sagan.Tensor {2} i32
-function Average:step(clock)
-    ops.ema(self.net.slab, self.source.slab, clock, self.hyper)
-    ops.ema(self.net.buffer_slab, self.source.buffer_slab, clock, self.hyper)
+    return { source = net, net = copy,
+        hyper = core.tensor({ options.decay, options.start }, { device = net.slab.device }) }
 end
 
 return optimizer

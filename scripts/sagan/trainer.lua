@@ -148,8 +148,7 @@ function Trainer:generator_step()
     D.update_spectral = true
     D:unfreeze()
     record(self.g_ring, self.g_clock, { means[1], G.slab.grad:norm() })
-    self.adam_g:step()
-    if self.average then self.average:step(self.g_clock) end
+    self.adam_g:step(self.average, self.g_clock)
     ops.tick(self.g_clock)
 end
 

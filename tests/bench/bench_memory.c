@@ -101,14 +101,18 @@ int main(int argc, char **argv)
     sag_tensor *table = tensor(SAG_F32, sag_shape2(10, 128)), *labels = tensor(SAG_I32, sag_shape1(n));
     sag_tensor *hyper = tensor(SAG_F32, sag_shape1(6)), *gamma = tensor(SAG_F32, sag_shape1(1)), *ring = tensor(SAG_U8, s);
     sag_tensor *rgb = tensor(SAG_F32, sag_shape4(4 * n, 128, 128, 3)), *c3 = tensor(SAG_F32, sag_shape1(3));
-    sag_tensor *decay = tensor(SAG_F32, sag_shape1(2));
+    sag_tensor *target = tensor(SAG_F32, s), *squares = NULL, *decay = tensor(SAG_F32, sag_shape1(2));
+    check(sag_tensor_zeros(ctx, SAG_F32, s, &squares));
+    memcpy(sag_tensor_data(hyper), (float[6]){1e-4f, 0, 0.9f, 1e-8f, 0, 1}, 6 * sizeof(float));
+    memcpy(sag_tensor_data(decay), (float[2]){0.999f, 0}, 2 * sizeof(float));
     double relu[5] = {1, 0.1, 1e-5, 1, 0}, key[5] = {1, 2, 0, 1, 0}, last = 3, turn[4] = {0, 3, 1, 2}, one = 1;
     double flip[4] = {1, 2, 1, 0}, to_bf16 = SAG_BF16;
 #define RUN(label, op, attr, f, b, ...) measure(label, SAG_OP_##op, (sag_tensor *[]){__VA_ARGS__}, attr, f, b)
     RUN("copy", assign, NULL, 2, 0, z, v);
     RUN("fill", fill, &one, 1, 0, v);
     RUN("axpy", axpy, &one, 3, 0, v, z);
-    RUN("adam", adam, NULL, 7, 0, v, z, m, m, clock, hyper);
+    RUN("adam", adam, NULL, 7, 0, v, z, m, squares, clock, hyper);
+    RUN("adam_ema", adam_ema, NULL, 9, 0, v, z, m, squares, clock, hyper, target, clock, decay);
     RUN("ema", ema, NULL, 3, 0, v, z, clock, decay);
     RUN("uniform", uniform, key, 1, 0, v, clock);
     RUN("normal", normal, key, 1, 0, v, clock);

@@ -116,6 +116,48 @@ static void test_ema(void **state)
     for (int i = 0; i < 5; i++) sag_tensor_release(all[i]);
 }
 
+/* The fused pass has the bits of the two ops one after the other: before and after the average's start, odd sizes. */
+static void test_adam_ema(void **state)
+{
+    (void)state;
+    const int64_t sizes[] = {1, 2049, 100003};
+    for (int s = 0; s < 3; s++) {
+        int64_t n = sizes[s];
+        float hyper[6] = {1e-2f, 0.5f, 0.9f, 1e-8f, 0.1f, 0.5f}, average[2] = {0.9f, 2};
+        sag_tensor *in[2][9], *clock = make_i32(2, (int32_t[]){0, 0});
+        for (int k = 0; k < 2; k++) {
+            for (uint64_t i = 0; i < 4; i++) in[k][i] = make_tensor_between(sag_shape1(n), i, i == 3 ? 0 : -1, 1);
+            in[k][4] = make_i32(2, (int32_t[]){0, 0});
+            in[k][5] = f32_vector(6, hyper);
+            in[k][6] = make_tensor(sag_shape1(n), 9);
+            in[k][7] = clock;
+            in[k][8] = f32_vector(2, average);
+        }
+        for (int step = 0; step < 4; step++) {
+            run(SAG_OP_adam, in[0], NULL);
+            run(SAG_OP_ema, (sag_tensor *[]){in[0][6], in[0][0], clock, in[0][8]}, NULL);
+            sag_context_set_threads(testing_context(), 3);
+            run(SAG_OP_adam_ema, in[1], NULL);
+            sag_context_set_threads(testing_context(), 0);
+            run(SAG_OP_tick, &clock, NULL);
+            const int compared[] = {0, 2, 3, 6};
+            for (int i = 0; i < 4; i++)
+                assert_memory_equal(f32(in[1][compared[i]]), f32(in[0][compared[i]]), (size_t)n * sizeof(float));
+            assert_memory_equal(sag_tensor_data(in[1][4]), sag_tensor_data(in[0][4]), 8);
+        }
+        sag_tensor *out[SAG_MAX_OUT], *target = in[1][6];
+        in[1][6] = in[1][5];
+        assert_fails(sag_op_apply(testing_context(), SAG_OP_adam_ema, in[1], NULL, out), SAG_ERR_SHAPE, "target");
+        in[1][6] = target;
+        sag_tensor_release(clock);
+        for (int k = 0; k < 2; k++) {
+            for (int i = 0; i < 9; i++) {
+                if (i != 7) sag_tensor_release(in[k][i]);
+            }
+        }
+    }
+}
+
 static void test_fill_assign_axpy(void **state)
 {
     (void)state;
@@ -205,7 +247,7 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_adam),   cmocka_unit_test(test_adam_eps), cmocka_unit_test(test_ema), cmocka_unit_test(test_fill_assign_axpy),
+        cmocka_unit_test(test_adam),   cmocka_unit_test(test_adam_eps), cmocka_unit_test(test_ema), cmocka_unit_test(test_adam_ema), cmocka_unit_test(test_fill_assign_axpy),
         cmocka_unit_test(test_record), cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, testing_teardown);

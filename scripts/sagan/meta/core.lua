@@ -482,6 +482,19 @@ function Tensor:tick(by) end
 ---@return sagan.Tensor # its first argument
 function Tensor:adam(g, m, v, count, hyper, tf_eps) end
 
+--- adam on w, then ema of target with w (clock and hyper there: average), in one pass: the same bits.
+---@param g sagan.Tensor
+---@param m sagan.Tensor written in place
+---@param v sagan.Tensor written in place
+---@param count sagan.Tensor written in place
+---@param hyper sagan.Tensor
+---@param target sagan.Tensor written in place
+---@param clock sagan.Tensor
+---@param average sagan.Tensor
+---@param tf_eps? boolean default false
+---@return sagan.Tensor # its first argument
+function Tensor:adam_ema(g, m, v, count, hyper, target, clock, average, tf_eps) end
+
 --- target = d * target + (1 - d) * source with d = hyper[0], or 0 while clock < hyper[1] (a plain copy). hyper {2} f32.
 ---@param source sagan.Tensor
 ---@param clock sagan.Tensor
@@ -1068,6 +1081,20 @@ function core.ops.tick(clock, by) end
 ---@param tf_eps? boolean default false
 ---@return sagan.Tensor # its first argument
 function core.ops.adam(w, g, m, v, count, hyper, tf_eps) end
+
+--- adam on w, then ema of target with w (clock and hyper there: average), in one pass: the same bits.
+---@param w sagan.Tensor written in place
+---@param g sagan.Tensor
+---@param m sagan.Tensor written in place
+---@param v sagan.Tensor written in place
+---@param count sagan.Tensor written in place
+---@param hyper sagan.Tensor
+---@param target sagan.Tensor written in place
+---@param clock sagan.Tensor
+---@param average sagan.Tensor
+---@param tf_eps? boolean default false
+---@return sagan.Tensor # its first argument
+function core.ops.adam_ema(w, g, m, v, count, hyper, target, clock, average, tf_eps) end
 
 --- target = d * target + (1 - d) * source with d = hyper[0], or 0 while clock < hyper[1] (a plain copy). hyper {2} f32.
 ---@param target sagan.Tensor written in place
