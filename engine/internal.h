@@ -2,18 +2,18 @@
 #ifndef SAG_INTERNAL_H
 #define SAG_INTERNAL_H
 
+#include "engine/heap.h"
 #include "engine/sagan.h"
 #include "kernels/kernel_table.h"
 
 /* ---------------------------------------------------------------------------------------------- layouts */
 
-/* Device bytes. Freed storages go back to the context's cache. Outlives its context's user handle if need be. */
+/* Device bytes. Freed small ones go to the context's cache. Outlives its context's user handle if need be. */
 typedef struct sag_storage {
     int refs;
+    bool large; /* `block` is in the heap; else block.data is the device's own and block.size a size class */
     sag_context *ctx;
-    void *data;
-    size_t bytes;    /* asked for */
-    size_t capacity; /* of the block, a size class */
+    sag_heap_block block;
     struct sag_storage *next_free;
 } sag_storage;
 
@@ -155,13 +155,14 @@ const sag_op_entry *sag_op_entry_of(sag_op op);
 
 /* ---------------------------------------------------------------------------------------------- context */
 
-#define SAG_SIZE_CLASSES 160
+#define SAG_SIZE_CLASSES 40
 
 typedef struct sag_arena_block {
     struct sag_arena_block *next;
     void *data;
     size_t size, used;
 } sag_arena_block;
+typedef struct sag_arena_large sag_arena_large;
 
 struct sag_context {
     sag_device device;
@@ -169,11 +170,13 @@ struct sag_context {
     void *state;
     int refs; /* the user's handle and every storage */
     sag_kernel_env env;
-    /* cache */
-    sag_storage *free_list[SAG_SIZE_CLASSES];
+    /* storages */
+    sag_heap heap;
+    sag_storage *free_list[SAG_SIZE_CLASSES]; /* small ones, by size class */
     sag_memory_stats stats;
     /* arena */
-    sag_arena_block *arena;
+    sag_arena_block *arena;       /* small scratch */
+    sag_arena_large *arena_large; /* until the op's end */
     size_t arena_used;
     /* tape */
     sag_op_call **nodes;
