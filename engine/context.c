@@ -45,8 +45,7 @@ sag_status sag_context_create(sag_device device, sag_context **out)
     ctx->refs = 1;
     ctx->path = "";
     ctx->recording = true;
-    ctx->heap.lazy = device == SAG_CPU;
-    ctx->heap.grow = ctx->heap.lazy ? (size_t)4 << 30 : (size_t)64 << 20; /* address space alone, or memory */
+    sag_heap_init(&ctx->heap, device == SAG_CPU);
     if (b->open(&ctx->state) != SAG_KERNEL_OK) {
         sag_host_free(ctx);
         SAG_FAIL(SAG_ERR_DEVICE, "cannot open device '%s': %s", b->name, b->last_error());

@@ -17,12 +17,19 @@
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
-#define FENCE 64 /* bytes behind each block that nobody may touch */
+#define FENCE 64                /* bytes behind each block that nobody may touch */
+#define SPACE ((size_t)4 << 20) /* the sanitizer writes a shadow of all of a segment */
 #else
 #define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #define FENCE 0
+#define SPACE ((size_t)4 << 30)
 #endif
+
+void sag_heap_init(sag_heap *h, bool lazy)
+{
+    *h = (sag_heap){.lazy = lazy, .grow = lazy ? SPACE : (size_t)64 << 20}; /* address space alone, or memory */
+}
 
 /* Tells the system about the whole pages of `size` bytes each in from..to. Advice: it may be refused. */
 static void advise(char *from, char *to, uintptr_t page, int advice)

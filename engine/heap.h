@@ -32,6 +32,7 @@ typedef struct sag_heap {
     bool lazy;   /* host memory: a page is committed when it is first touched */
 } sag_heap;
 
+void sag_heap_init(sag_heap *h, bool lazy);
 /* Where `b` of b->size bytes goes: into the smallest gap, else behind the last block. False: a segment has to be added.
  */
 bool sag_heap_place(sag_heap *h, sag_heap_block *b);

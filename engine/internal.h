@@ -32,9 +32,18 @@ typedef struct sag_var {
     bool spent;        /* its op has left the tape: a constant from now on */
     struct sag_var *base;
     int64_t offset;    /* elements into base */
-    sag_tensor *grad;  /* NULL until first needed; unused when base is set, but for leaf views (see grad_view) */
+    sag_tensor *grad;  /* NULL until first needed, or once released; unused when base is set, but for leaf views (see grad_view) */
     sag_tensor *grad_view;
+    int64_t part;      /* of the tape that is recomputed and made it; 0: none */
+    sag_tensor *value; /* while its part is recomputed */
+    int readers;       /* calls that have yet to read value */
 } sag_var;
+
+/* What v is a view of, or v. */
+static inline sag_var *sag_var_root(sag_var *v)
+{
+    return v->base ? v->base : v;
+}
 
 struct sag_tensor {
     int refs;
@@ -70,6 +79,10 @@ typedef struct sag_op_call {
     sag_var *in_var[SAG_MAX_IN];
     sag_var *out_var[SAG_MAX_OUT];
     sag_tensor *dout[SAG_MAX_OUT];    /* backward: gradients of the outputs; NULL where none arrived */
+    int64_t part;                     /* of the tape that is recomputed; 0: none */
+    bool empty;                       /* what backward reads is yet to be recomputed */
+    bool again;                       /* recomputing it takes another run of the op */
+    unsigned inside;                  /* bit i: in[i] was made in the same part */
 } sag_op_call;
 
 /* ------------------------------------------------------------------------------------- for op authors
@@ -184,6 +197,8 @@ struct sag_context {
     bool recording, retain_grads;
     sag_var **retained; /* vars whose gradients outlive backward, while retain_grads */
     int64_t n_retained, cap_retained;
+    int64_t part, n_parts; /* the part that is being recorded to be recomputed, 0: none; how many there were */
+    int part_depth;
     const char *path;
     char **paths; /* interned */
     int64_t n_paths, cap_paths;
@@ -202,7 +217,11 @@ void sag_arena_reset(sag_context *ctx);
 void sag_context_unref(sag_context *ctx);
 sag_var *sag_var_retain(sag_var *v);
 void sag_var_release(sag_var *v);
-sag_status sag_tape_push(sag_op_call *c);
+sag_status sag_tape_push(sag_op_call *c, sag_tensor *before[]);
+/* recompute.c: copies what the op is about to write to; makes a new node an empty one; fills the part that ends in the last node. */
+sag_status sag_part_copy_written(const sag_op_call *c, sag_tensor *before[]);
+void sag_part_empty(sag_op_call *node, const sag_op_call *c, sag_tensor *before[]);
+sag_status sag_part_fill(sag_context *ctx);
 void sag_call_release(sag_op_call *c); /* drops all references of a call */
 bool sag_var_wants_grad(const sag_var *v);
 
