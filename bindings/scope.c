@@ -1,6 +1,7 @@
 /*
  * scope.c - functions that call a function under a condition: no_grad (nothing is recorded), scope (what it makes is
- * released at its end), capture (recorded once, replayed afterwards).
+ * released at its end), recompute (what the tape would keep is computed again in backward), capture (recorded once,
+ * replayed afterwards).
  *
  * The condition is undone by a to-be-closed value, not by pcall: so it holds on errors too, and the traceback of the
  * outermost handler still shows the line at fault. These functions cannot be left by yielding.
@@ -131,6 +132,35 @@ static int l_scope(lua_State *L)
     for (int i = 0; i < n; i++) each_tensor(L, i + 2, n + 2, move_out, g->depth);
     lua_pop(L, 1);
     return n;
+}
+
+/* -------------------------------------------------------------------------------------------- recompute */
+
+#define RECOMPUTE "sagan.recompute"
+
+static void recompute_each(lsag_state *s, void (*mark)(sag_context *))
+{
+    for (int d = 0; d < SAG_DEVICE_COUNT; d++)
+        if (s->contexts[d]) mark(s->contexts[d]);
+}
+
+static int l_recompute_close(lua_State *L)
+{
+    guard *g = luaL_checkudata(L, 1, RECOMPUTE);
+    if (g->armed) recompute_each(lsag_state_of(L), sag_recompute_end);
+    g->armed = false;
+    return 0;
+}
+
+static int l_recompute(lua_State *L)
+{
+    check_callable(L, 1);
+    guard *g = insert_guard(L, RECOMPUTE);
+    lsag_context(L); /* the current device's, so that it has begun too */
+    g->armed = true;
+    recompute_each(lsag_state_of(L), sag_recompute_begin);
+    lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
+    return lua_gettop(L) - 1;
 }
 
 /* ---------------------------------------------------------------------------------------------- capture */
@@ -284,11 +314,12 @@ static void new_class(lua_State *L, const char *name, lua_CFunction close)
 
 void lsag_add_scopes(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"no_grad", l_no_grad}, {"scope", l_scope}, {"capture", l_capture}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"no_grad", l_no_grad}, {"scope", l_scope}, {"recompute", l_recompute}, {"capture", l_capture}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"reset", l_capture_reset}, {"mode", l_capture_mode}, {"close", l_capture_gc}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
     new_class(L, NO_GRAD, l_no_grad_close);
     new_class(L, SCOPE, l_scope_close);
+    new_class(L, RECOMPUTE, l_recompute_close);
     new_class(L, "sagan.recording", l_recording_close);
     new_class(L, CAPTURE, l_capture_gc);
     luaL_getmetatable(L, CAPTURE);

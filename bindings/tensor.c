@@ -260,6 +260,12 @@ static int l_freeze(lua_State *L)
     return self(L);
 }
 
+static int l_release_grad(lua_State *L)
+{
+    sag_tensor_release_grad(lsag_check_tensor(L, 1));
+    return self(L);
+}
+
 static int l_zero_grad(lua_State *L)
 {
     lsag_check_status(L, sag_tensor_zero_grad(lsag_check_tensor(L, 1)));
@@ -341,7 +347,7 @@ static const luaL_Reg methods[] = {
     {"copy_", l_copy_},     {"fill_", l_fill_},     {"zero_", l_zero_},
     {"set_bytes", l_set_bytes},
     {"requires_grad_", l_requires_grad_},
-    {"freeze", l_freeze},   {"zero_grad", l_zero_grad},
+    {"freeze", l_freeze},   {"zero_grad", l_zero_grad},   {"release_grad", l_release_grad},
     {"backward", l_backward},
     {"release", l_release}, {"keep", l_keep},
     {NULL, NULL}};

@@ -45,6 +45,7 @@ sag_status sag_context_create(sag_device device, sag_context **out)
     ctx->refs = 1;
     ctx->path = "";
     ctx->recording = true;
+    sag_heap_init(&ctx->heap, device == SAG_CPU);
     if (b->open(&ctx->state) != SAG_KERNEL_OK) {
         sag_host_free(ctx);
         SAG_FAIL(SAG_ERR_DEVICE, "cannot open device '%s': %s", b->name, b->last_error());
@@ -147,6 +148,7 @@ const char *sag_context_path(const sag_context *ctx)
 void sag_context_memory(const sag_context *ctx, sag_memory_stats *out)
 {
     *out = ctx->stats;
+    out->bytes_cached += (int64_t)sag_heap_idle(&ctx->heap);
 }
 
 void sag_context_reset_peak(sag_context *ctx)

@@ -2,18 +2,18 @@
 #ifndef SAG_INTERNAL_H
 #define SAG_INTERNAL_H
 
+#include "engine/heap.h"
 #include "engine/sagan.h"
 #include "kernels/kernel_table.h"
 
 /* ---------------------------------------------------------------------------------------------- layouts */
 
-/* Device bytes. Freed storages go back to the context's cache. Outlives its context's user handle if need be. */
+/* Device bytes. Freed small ones go to the context's cache. Outlives its context's user handle if need be. */
 typedef struct sag_storage {
     int refs;
+    bool large; /* `block` is in the heap; else block.data is the device's own and block.size a size class */
     sag_context *ctx;
-    void *data;
-    size_t bytes;    /* asked for */
-    size_t capacity; /* of the block, a size class */
+    sag_heap_block block;
     struct sag_storage *next_free;
 } sag_storage;
 
@@ -32,9 +32,18 @@ typedef struct sag_var {
     bool spent;        /* its op has left the tape: a constant from now on */
     struct sag_var *base;
     int64_t offset;    /* elements into base */
-    sag_tensor *grad;  /* NULL until first needed; unused when base is set, but for leaf views (see grad_view) */
+    sag_tensor *grad;  /* NULL until first needed, or once released; unused when base is set, but for leaf views (see grad_view) */
     sag_tensor *grad_view;
+    int64_t part;      /* of the tape that is recomputed and made it; 0: none */
+    sag_tensor *value; /* while its part is recomputed */
+    int readers;       /* calls that have yet to read value */
 } sag_var;
+
+/* What v is a view of, or v. */
+static inline sag_var *sag_var_root(sag_var *v)
+{
+    return v->base ? v->base : v;
+}
 
 struct sag_tensor {
     int refs;
@@ -70,6 +79,10 @@ typedef struct sag_op_call {
     sag_var *in_var[SAG_MAX_IN];
     sag_var *out_var[SAG_MAX_OUT];
     sag_tensor *dout[SAG_MAX_OUT];    /* backward: gradients of the outputs; NULL where none arrived */
+    int64_t part;                     /* of the tape that is recomputed; 0: none */
+    bool empty;                       /* what backward reads is yet to be recomputed */
+    bool again;                       /* recomputing it takes another run of the op */
+    unsigned inside;                  /* bit i: in[i] was made in the same part */
 } sag_op_call;
 
 /* ------------------------------------------------------------------------------------- for op authors
@@ -155,13 +168,14 @@ const sag_op_entry *sag_op_entry_of(sag_op op);
 
 /* ---------------------------------------------------------------------------------------------- context */
 
-#define SAG_SIZE_CLASSES 160
+#define SAG_SIZE_CLASSES 40
 
 typedef struct sag_arena_block {
     struct sag_arena_block *next;
     void *data;
     size_t size, used;
 } sag_arena_block;
+typedef struct sag_arena_large sag_arena_large;
 
 struct sag_context {
     sag_device device;
@@ -169,11 +183,13 @@ struct sag_context {
     void *state;
     int refs; /* the user's handle and every storage */
     sag_kernel_env env;
-    /* cache */
-    sag_storage *free_list[SAG_SIZE_CLASSES];
+    /* storages */
+    sag_heap heap;
+    sag_storage *free_list[SAG_SIZE_CLASSES]; /* small ones, by size class */
     sag_memory_stats stats;
     /* arena */
-    sag_arena_block *arena;
+    sag_arena_block *arena;       /* small scratch */
+    sag_arena_large *arena_large; /* until the op's end */
     size_t arena_used;
     /* tape */
     sag_op_call **nodes;
@@ -181,6 +197,8 @@ struct sag_context {
     bool recording, retain_grads;
     sag_var **retained; /* vars whose gradients outlive backward, while retain_grads */
     int64_t n_retained, cap_retained;
+    int64_t part, n_parts; /* the part that is being recorded to be recomputed, 0: none; how many there were */
+    int part_depth;
     const char *path;
     char **paths; /* interned */
     int64_t n_paths, cap_paths;
@@ -199,7 +217,11 @@ void sag_arena_reset(sag_context *ctx);
 void sag_context_unref(sag_context *ctx);
 sag_var *sag_var_retain(sag_var *v);
 void sag_var_release(sag_var *v);
-sag_status sag_tape_push(sag_op_call *c);
+sag_status sag_tape_push(sag_op_call *c, sag_tensor *before[]);
+/* recompute.c: copies what the op is about to write to; makes a new node an empty one; fills the part that ends in the last node. */
+sag_status sag_part_copy_written(const sag_op_call *c, sag_tensor *before[]);
+void sag_part_empty(sag_op_call *node, const sag_op_call *c, sag_tensor *before[]);
+sag_status sag_part_fill(sag_context *ctx);
 void sag_call_release(sag_op_call *c); /* drops all references of a call */
 bool sag_var_wants_grad(const sag_var *v);
 

@@ -1,8 +1,9 @@
 /*
- * memory.c - host blocks, device storages with a size-class cache, and the scratch arena.
+ * memory.c - host blocks, device storages and the scratch arena.
  *
- * A step of a fixed shape asks for the same sizes every time, so after the first step each storage comes from the cache
- * and each scratch buffer from the arena: no allocation reaches the device (DESIGN 3).
+ * Large storages and large scratch share the heap's segments (heap.c); small storages come from a cache by size, small
+ * scratch from one block that grows. A step of a fixed shape asks for the same sizes in the same order every time, so
+ * after the first step no allocation reaches the device (DESIGN 3).
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -55,12 +56,14 @@ void sag_host_free(void *p)
 
 /* ---------------------------------------------------------------------------------------------- storages */
 
-/* Size classes: four steps per octave from 256 bytes, so a block is at most 25 % larger than asked for. */
+#define LARGE ((size_t)64 << 10) /* bytes from which the heap serves a request */
+
+/* Size classes of small storages: four steps per octave from 256 bytes, so a block is at most 25 % larger than asked for. */
 static size_t size_class(size_t bytes, int *index)
 {
     size_t step = 64, base = 256;
     int i = 0;
-    while (base + 4 * step < bytes && i + 4 < SAG_SIZE_CLASSES) {
+    while (base + 4 * step < bytes) {
         base *= 2;
         step *= 2;
         i += 4;
@@ -100,34 +103,67 @@ static sag_status memory_failure(const sag_context *ctx, size_t bytes)
              ctx->backend->name, (double)bytes / 1048576.0, (double)ctx->stats.bytes_in_use / 1048576.0);
 }
 
+/* Bytes to the next multiple of 64: what blocks of the heap and scratch are aligned to. 0: more than there can be. */
+static size_t round_up(size_t bytes)
+{
+    size_t rounded = (bytes + 63) & ~(size_t)63;
+    return rounded >= bytes ? rounded : 0;
+}
+
+/* A block of the heap; with a new segment if need be. */
+static bool heap_take(sag_context *ctx, sag_heap_block *b, size_t size)
+{
+    if (size == 0 || injected_failure()) return false;
+    b->size = size;
+    if (sag_heap_place(&ctx->heap, b)) return true;
+    if (ctx->capturing) return false;
+    ctx->stats.device_allocs++;
+    if (sag_heap_grow(&ctx->heap, b, ctx->backend, ctx->state)) return true;
+    sag_context_trim(ctx);
+    return sag_heap_grow(&ctx->heap, b, ctx->backend, ctx->state);
+}
+
+/* The device memory of a new storage. */
+static bool fill_storage(sag_context *ctx, sag_storage *s, size_t bytes)
+{
+    int index = 0;
+    s->large = bytes >= LARGE;
+    if (s->large) return heap_take(ctx, &s->block, round_up(bytes));
+    s->block.size = size_class(bytes, &index);
+    s->block.data = ctx->capturing ? NULL : device_alloc(ctx, s->block.size);
+    return s->block.data != NULL;
+}
+
+static sag_status capture_failure(size_t bytes)
+{
+    SAG_FAIL(SAG_ERR_STATE, "a step under capture asked for %zu new bytes; run it once before capturing, with the same shapes", bytes);
+}
+
 sag_status sag_storage_create(sag_context *ctx, size_t bytes, sag_storage **out)
 {
     int index = 0;
-    size_t capacity = size_class(bytes, &index);
-    sag_storage *s = index < SAG_SIZE_CLASSES ? ctx->free_list[index] : NULL;
+    sag_storage *s = NULL;
+    if (bytes < LARGE) {
+        size_class(bytes, &index);
+        s = ctx->free_list[index];
+    }
     if (s) {
         ctx->free_list[index] = s->next_free;
-        ctx->stats.bytes_cached -= (int64_t)s->capacity;
+        ctx->stats.bytes_cached -= (int64_t)s->block.size;
     } else {
-        if (ctx->capturing) {
-            SAG_FAIL(SAG_ERR_STATE, "a step under capture asked for %zu new bytes; run it once before capturing, with the same shapes", bytes);
-        }
         s = sag_host_alloc(sizeof *s);
         if (!s) return memory_failure(ctx, sizeof *s);
-        s->data = device_alloc(ctx, capacity);
-        if (!s->data) {
+        if (!fill_storage(ctx, s, bytes)) {
             sag_host_free(s);
-            return memory_failure(ctx, capacity);
+            return ctx->capturing ? capture_failure(bytes) : memory_failure(ctx, bytes);
         }
-        s->capacity = capacity;
     }
     s->refs = 1;
     s->ctx = ctx;
-    s->bytes = bytes;
     s->next_free = NULL;
     ctx->refs++;
     ctx->stats.live_storages++;
-    ctx->stats.bytes_in_use += (int64_t)s->capacity;
+    ctx->stats.bytes_in_use += (int64_t)s->block.size;
     note_peak(ctx);
     *out = s;
     return SAG_OK;
@@ -142,17 +178,17 @@ void sag_storage_release(sag_storage *s)
 {
     if (!s || --s->refs > 0) return;
     sag_context *ctx = s->ctx;
-    int index = 0;
-    size_class(s->bytes, &index);
     ctx->stats.live_storages--;
-    ctx->stats.bytes_in_use -= (int64_t)s->capacity;
-    if (index < SAG_SIZE_CLASSES) {
+    ctx->stats.bytes_in_use -= (int64_t)s->block.size;
+    if (s->large) {
+        sag_heap_remove(&ctx->heap, &s->block);
+        sag_host_free(s);
+    } else {
+        int index = 0;
+        size_class(s->block.size, &index);
         s->next_free = ctx->free_list[index];
         ctx->free_list[index] = s;
-        ctx->stats.bytes_cached += (int64_t)s->capacity;
-    } else {
-        ctx->backend->free(ctx->state, s->data);
-        sag_host_free(s);
+        ctx->stats.bytes_cached += (int64_t)s->block.size;
     }
     sag_context_unref(ctx);
 }
@@ -160,12 +196,13 @@ void sag_storage_release(sag_storage *s)
 void sag_context_trim(sag_context *ctx)
 {
     if (ctx->capturing) return;
+    sag_heap_trim(&ctx->heap, ctx->backend, ctx->state);
     for (int i = 0; i < SAG_SIZE_CLASSES; i++) {
         while (ctx->free_list[i]) {
             sag_storage *s = ctx->free_list[i];
             ctx->free_list[i] = s->next_free;
-            ctx->stats.bytes_cached -= (int64_t)s->capacity;
-            ctx->backend->free(ctx->state, s->data);
+            ctx->stats.bytes_cached -= (int64_t)s->block.size;
+            ctx->backend->free(ctx->state, s->block.data);
             sag_host_free(s);
         }
     }
@@ -173,29 +210,53 @@ void sag_context_trim(sag_context *ctx)
 
 /* ------------------------------------------------------------------------------------------------- arena */
 
-void *sag_arena_scratch(sag_kernel_env *env, size_t bytes)
+/* One call's large scratch, in the heap. */
+struct sag_arena_large {
+    sag_heap_block block;
+    struct sag_arena_large *next;
+};
+
+static void *large_scratch(sag_context *ctx, size_t size)
 {
-    sag_context *ctx = env->owner;
-    size_t need = (bytes + 63) & ~(size_t)63;
-    if (need < bytes) return NULL;
+    sag_arena_large *l = sag_host_alloc(sizeof *l);
+    if (!l) return NULL;
+    if (!heap_take(ctx, &l->block, size)) {
+        sag_host_free(l);
+        return NULL;
+    }
+    l->next = ctx->arena_large;
+    ctx->arena_large = l;
+    return l->block.data;
+}
+
+static void *small_scratch(sag_context *ctx, size_t size)
+{
     sag_arena_block *b = ctx->arena;
-    if (!b || b->size - b->used < need) {
+    if (!b || b->size - b->used < size) {
         if (ctx->capturing) return NULL;
-        size_t size = need > 1u << 20 ? need : 1u << 20;
         b = sag_host_alloc(sizeof *b);
         if (!b) return NULL;
-        b->data = device_alloc(ctx, size);
+        b->size = 4 * LARGE;
+        b->data = device_alloc(ctx, b->size);
         if (!b->data) {
             sag_host_free(b);
             return NULL;
         }
-        b->size = size;
         b->next = ctx->arena;
         ctx->arena = b;
     }
     void *p = (char *)b->data + b->used;
-    b->used += need;
-    ctx->arena_used += need;
+    b->used += size;
+    return p;
+}
+
+void *sag_arena_scratch(sag_kernel_env *env, size_t bytes)
+{
+    sag_context *ctx = env->owner;
+    size_t size = round_up(bytes ? bytes : 1);
+    void *p = size == 0 ? NULL : size >= LARGE ? large_scratch(ctx, size) : small_scratch(ctx, size);
+    if (!p) return NULL;
+    ctx->arena_used += size;
     note_peak(ctx);
     return p;
 }
@@ -204,6 +265,12 @@ void *sag_arena_scratch(sag_kernel_env *env, size_t bytes)
 void sag_arena_reset(sag_context *ctx)
 {
     ctx->arena_used = 0;
+    while (ctx->arena_large) {
+        sag_arena_large *l = ctx->arena_large;
+        ctx->arena_large = l->next;
+        sag_heap_remove(&ctx->heap, &l->block);
+        sag_host_free(l);
+    }
     if (!ctx->arena) return;
     if (!ctx->arena->next) {
         ctx->arena->used = 0;

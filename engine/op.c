@@ -236,9 +236,12 @@ sag_status sag_op_apply(sag_context *ctx, sag_op op, sag_tensor *const *in, cons
         }
     }
     c.recorded = c.needs != 0;
-    sag_status s = e->fwd(&c);
+    sag_tensor *before[SAG_MAX_IN] = {0};
+    sag_status s = c.recorded && ctx->part ? sag_part_copy_written(&c, before) : SAG_OK;
+    if (s == SAG_OK) s = e->fwd(&c);
     sag_arena_reset(ctx);
-    if (s == SAG_OK && c.recorded) s = sag_tape_push(&c);
+    if (s == SAG_OK && c.recorded) s = sag_tape_push(&c, before);
+    for (int i = 0; i < SAG_MAX_IN; i++) sag_tensor_release(before[i]);
     for (int i = 0; i < SAG_MAX_SAVED; i++) sag_tensor_release(c.saved[i]);
     for (int i = 0; i < e->info.n_out; i++) {
         if (s == SAG_OK) {

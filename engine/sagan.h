@@ -141,8 +141,13 @@ bool sag_tensor_wants_grad(const sag_tensor *t);
  * under sag_tape_retain_grads(true), from one backward to the next or to a clear. */
 sag_tensor *sag_tensor_grad(const sag_tensor *t);
 sag_status sag_tensor_zero_grad(sag_tensor *t); /* of a leaf, or of the part of it that a view covers */
+void sag_tensor_release_grad(sag_tensor *t);    /* of a leaf: it is 0 and takes no memory until it is asked for or added to */
 void sag_tape_set_recording(sag_context *ctx, bool on); /* off: no_grad */
 bool sag_tape_recording(const sag_context *ctx);
+/* What is recorded between the two keeps no activation but what comes from outside: backward computes it again, with the
+ * same bits, from what the ops read. State that ops write moves once. Pairs may be nested; the outermost counts. */
+void sag_recompute_begin(sag_context *ctx);
+void sag_recompute_end(sag_context *ctx);
 void sag_tape_retain_grads(sag_context *ctx, bool on); /* for inspection: keep gradients of intermediates */
 /* d loss / d everything on the tape. loss has one element; seed is its gradient (1). The tape is cleared, and
  * what was on it counts as constant afterwards: a second backward from there is an error. */

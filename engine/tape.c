@@ -30,11 +30,6 @@ void sag_var_release(sag_var *v)
     }
 }
 
-static sag_var *root_of(sag_var *v)
-{
-    return v->base ? v->base : v;
-}
-
 bool sag_var_wants_grad(const sag_var *v)
 {
     return v && !v->frozen && !v->spent && !(v->base && (v->base->frozen || v->base->spent));
@@ -61,11 +56,6 @@ sag_status sag_tensor_require_grad(sag_tensor *t)
     if (t->dtype != SAG_F32) SAG_FAIL(SAG_ERR_DTYPE, "a leaf is f32, not %s", sag_dtype_name(t->dtype));
     sag_var *v = NULL;
     SAG_TRY(new_var(t, &v));
-    sag_status s = sag_tensor_zeros(t->ctx, SAG_F32, t->shape, &v->grad);
-    if (s != SAG_OK) {
-        sag_var_release(v);
-        return s;
-    }
     v->leaf = true;
     t->var = v;
     return SAG_OK;
@@ -80,9 +70,10 @@ sag_tensor *sag_tensor_grad(const sag_tensor *t)
 {
     sag_var *v = t->var;
     if (!v) return NULL;
+    sag_var *root = sag_var_root(v);
+    if (root->leaf && !root->grad && sag_tensor_zeros(t->ctx, root->dtype, root->shape, &root->grad) != SAG_OK) return NULL;
     if (!v->base) return v->leaf || v->touched ? v->grad : NULL;
-    sag_var *root = v->base;
-    if (v->grad_view && root->leaf) return v->grad_view; /* the root's buffer persists, so may the view of it */
+    if (v->grad_view && root->leaf && v->grad_view->storage == root->grad->storage) return v->grad_view; /* it persists too */
     sag_tensor_release(v->grad_view);
     v->grad_view = NULL;
     if (!root->grad || !(root->leaf || root->touched)) return NULL;
@@ -93,15 +84,25 @@ sag_tensor *sag_tensor_grad(const sag_tensor *t)
 sag_status sag_tensor_zero_grad(sag_tensor *t)
 {
     if (!t->var) return SAG_OK;
-    sag_var *root = root_of(t->var);
+    sag_var *root = sag_var_root(t->var);
     if (!root->leaf) return SAG_OK; /* an intermediate's gradient lives no longer than one backward */
     sag_context *ctx = t->ctx;
+    if (!root->grad) return SAG_OK; /* reads as 0 */
     char *part = (char *)sag_tensor_data(root->grad) + (size_t)t->var->offset * sag_dtype_size(root->dtype);
     fill_args a = {.x = part, .n = t->numel, .value = 0, .dtype = root->dtype}; /* what no op reaches must read as 0 */
     sag_op_call clear = {.ctx = ctx, .op = SAG_OP_fill};
     SAG_TRY(SAG_RUN(&clear, fill, &a));
     root->touched = true;
     return SAG_OK;
+}
+
+void sag_tensor_release_grad(sag_tensor *t)
+{
+    sag_var *root = t->var ? sag_var_root(t->var) : NULL;
+    if (!root || !root->leaf) return;
+    sag_tensor_release(root->grad);
+    root->grad = NULL;
+    root->touched = false;
 }
 
 void sag_tape_set_recording(sag_context *ctx, bool on)
@@ -167,8 +168,22 @@ void sag_tape_clear(sag_context *ctx)
     sag_context_unref(ctx);
 }
 
-/* Keeps of a finished forward call what its backward reads: takes over saved[], retains the rest. */
-sag_status sag_tape_push(sag_op_call *c)
+static void keep_tensors(sag_op_call *node, sag_op_call *c)
+{
+    for (int i = 0; i < SAG_MAX_IN; i++) {
+        node->in[i] = c->keep_in >> i & 1u ? c->in[i] : NULL;
+        if (node->in[i]) sag_tensor_retain(node->in[i]);
+    }
+    for (int i = 0; i < SAG_MAX_OUT; i++) {
+        node->out[i] = c->keep_out >> i & 1u ? c->out[i] : NULL;
+        if (node->out[i]) sag_tensor_retain(node->out[i]);
+    }
+    memset(c->saved, 0, sizeof c->saved);
+}
+
+/* Keeps of a finished forward call what its backward reads: takes over saved[], retains the rest. In a part that is to be
+ * recomputed, what it reads to run again; before[i]: what in[i] held before it was written to. */
+sag_status sag_tape_push(sag_op_call *c, sag_tensor *before[])
 {
     sag_context *ctx = c->ctx;
     if (ctx->n_nodes == ctx->cap_nodes) {
@@ -192,8 +207,6 @@ sag_status sag_tape_push(sag_op_call *c)
     }
     *node = *c;
     for (int i = 0; i < SAG_MAX_IN; i++) {
-        node->in[i] = c->keep_in >> i & 1u ? c->in[i] : NULL;
-        if (node->in[i]) sag_tensor_retain(node->in[i]);
         node->in_var[i] = c->needs >> i & 1u ? sag_var_retain(c->in[i]->var) : NULL;
     }
     for (int i = 0; i < SAG_MAX_OUT; i++) {
@@ -202,10 +215,12 @@ sag_status sag_tape_push(sag_op_call *c)
             node->out_var[i] = sag_var_retain(fresh[i]);
             node->out_shape[i] = c->out[i]->shape;
         }
-        node->out[i] = c->keep_out >> i & 1u ? c->out[i] : NULL;
-        if (node->out[i]) sag_tensor_retain(node->out[i]);
     }
-    memset(c->saved, 0, sizeof c->saved);
+    if (ctx->part) {
+        sag_part_empty(node, c, before);
+    } else {
+        keep_tensors(node, c);
+    }
     ctx->nodes[ctx->n_nodes++] = node;
     return SAG_OK;
 }
@@ -223,7 +238,7 @@ static sag_status run_fill(sag_context *ctx, sag_tensor *t, double value)
 static bool shares_root(const sag_op_call *c, int i)
 {
     for (int j = 0; j < SAG_MAX_IN; j++) {
-        if (j != i && sag_needs(c, j) && root_of(c->in_var[j]) == root_of(c->in_var[i])) return true;
+        if (j != i && sag_needs(c, j) && sag_var_root(c->in_var[j]) == sag_var_root(c->in_var[i])) return true;
     }
     return false;
 }
@@ -233,7 +248,7 @@ sag_status sag_grad_in(sag_op_call *c, int i, sag_grad *g)
     *g = (sag_grad){0};
     if (!sag_needs(c, i)) return SAG_OK;
     sag_var *v = c->in_var[i];
-    sag_var *root = root_of(v);
+    sag_var *root = sag_var_root(v);
     bool covers = !v->base || sag_numel(v->shape) == sag_numel(root->shape);
     if (!root->grad) {
         SAG_TRY(sag_tensor_create(c->ctx, root->dtype, root->shape, &root->grad));
@@ -311,6 +326,7 @@ static sag_status run_node(sag_context *ctx, sag_op_call *node)
         }
     }
     if (!any) return SAG_OK;
+    if (node->empty) SAG_TRY(sag_part_fill(ctx));
     const char *path = ctx->path;
     ctx->path = node->path;
     sag_status s = e->bwd(node);
@@ -344,6 +360,7 @@ static sag_status unwind(sag_context *ctx)
 
 static sag_status check_start(const sag_tensor *y)
 {
+    if (y->ctx->part) SAG_FAIL(SAG_ERR_STATE, "backward: it cannot run inside a part that is to be recomputed");
     if (!y->var || !sag_var_wants_grad(y->var)) {
         SAG_FAIL(SAG_ERR_STATE, "backward: this tensor depends on nothing that wants a gradient (no_grad, frozen, a constant, or its tape is gone after an earlier backward?)");
     }

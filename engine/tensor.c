@@ -161,7 +161,7 @@ int64_t sag_tensor_numel(const sag_tensor *t)
 }
 void *sag_tensor_data(const sag_tensor *t)
 {
-    return (char *)t->storage->data + t->offset;
+    return t->storage->block.data + t->offset;
 }
 void *sag_data(const sag_tensor *t)
 {

@@ -1,7 +1,6 @@
 /* backend.c - the CPU as a backend: picks the SIMD level, fills the table, hands out aligned memory. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "kernels/kernel_table.h"
 
@@ -85,24 +84,12 @@ static void close_cpu(void *state)
 {
     (void)state;
 }
-#define HUGE_PAGE ((size_t)2 << 20)
-
-/*
- * Large blocks begin on a huge page and ask for huge pages: a step walks hundreds of megabytes, and with pages of 4 KiB a
- * copy waits for the page tables a fifth of its time. Only whole huge pages are asked for, so no memory is added.
- */
 static void *alloc_cpu(void *state, size_t bytes)
 {
     (void)state;
-    const size_t rounded = (bytes + 63) & ~(size_t)63; /* aligned_alloc wants a multiple of the alignment */
-    if (rounded < bytes) return NULL;
-    if (rounded < HUGE_PAGE) return aligned_alloc(64, rounded ? rounded : 64);
-    void *p = NULL;
-    if (posix_memalign(&p, HUGE_PAGE, rounded) != 0) return NULL;
-#ifdef MADV_HUGEPAGE
-    (void)madvise(p, rounded / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* advice: without it nothing is wrong */
-#endif
-    return p;
+    /* aligned_alloc wants a multiple of the alignment */
+    size_t rounded = (bytes + 63) & ~(size_t)63;
+    return rounded < bytes ? NULL : aligned_alloc(64, rounded ? rounded : 64);
 }
 static void free_cpu(void *state, void *p)
 {

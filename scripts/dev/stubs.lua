@@ -27,6 +27,7 @@ local constructors = {
 local control = {
     { "no_grad", "f:function ...:any", "any ...", "f(...) without recording gradients; back to what was before at its end, also after an error." },
     { "scope", "f:function ...:any", "any ...", "f(...); tensors made meanwhile are released at its end, but for those that it returns (also in tables) or that had keep() called." },
+    { "recompute", "f:function ...:any", "any ...", "f(...), of which the tape keeps no activation but what f reads from outside: backward computes them again, with the same bits. Best around scope, so that f's own hold on them ends: recompute(scope, f, ...). State that ops write (running statistics, u and v) moves once." },
     { "capture", "f:function", "sagan.Capture", "A callable that runs f: once to warm up, once recording, then by replaying the recording (CUDA); on the CPU by calling f." },
     { "is_recording", "", "boolean", "false inside no_grad." },
     { "retain_grads", "on:boolean", "", "Whether gradients of intermediate tensors outlive backward, until the tape is cleared." },
@@ -73,6 +74,7 @@ local methods = {
     { "requires_grad_", "", "sagan.Tensor", "Makes it a leaf that collects gradients in .grad." },
     { "freeze", "on:boolean?", "sagan.Tensor", "No gradient is recorded for it and its views until freeze(false)." },
     { "zero_grad", "", "sagan.Tensor", "The next gradient overwrites." },
+    { "release_grad", "", "sagan.Tensor", "Gives the memory of a leaf's gradient back; .grad is 0 from then on, and takes memory again when it is read or added to." },
     { "backward", "dy:(sagan.Tensor|number)?", "", "Gradients of everything recorded; without dy from a tensor with one element." },
     { "release", "", "", "Drops the data now; the tensor cannot be used any more." },
     { "keep", "", "sagan.Tensor", "No scope releases it." },

@@ -44,6 +44,10 @@ function Trainer.new(config, data)
     self.D = require "sagan.models.discriminator" (m)
     self.G:build { seed = config.seed, path = "G" }
     self.D:build { seed = config.seed, path = "D" }
+    if t.recompute == "blocks" then
+        self.G:recompute_blocks()
+        self.D:recompute_blocks()
+    end
     local function adam(net, lr)
         return optimizer.adam(net, { lr = lr, beta1 = o.beta1, beta2 = o.beta2, eps = o.eps, tf_eps = o.tf_eps,
             weight_decay = o.weight_decay })
@@ -131,6 +135,7 @@ function Trainer:discriminator_step()
     G.update_spectral, G.update_statistics = true, true
     record(self.d_ring, self.d_clock, { means[1], means[2], means[3], D.slab.grad:norm() })
     self.adam_d:step()
+    D:release_grad() -- the two networks' gradients are never alive together
     ops.tick(self.d_clock)
 end
 
@@ -149,6 +154,7 @@ function Trainer:generator_step()
     D:unfreeze()
     record(self.g_ring, self.g_clock, { means[1], G.slab.grad:norm() })
     self.adam_g:step(self.average, self.g_clock)
+    G:release_grad()
     ops.tick(self.g_clock)
 end
 

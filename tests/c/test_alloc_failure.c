@@ -1,6 +1,7 @@
 /*
  * Every allocation of a forward and backward pass is made to fail in turn: the call that needed it must return
- * SAG_ERR_MEMORY, nothing may leak, and the same pass run again in the same context must give the same bits.
+ * SAG_ERR_MEMORY, nothing may leak, and the same pass run again in the same context must give the same bits. Likewise
+ * where backward computes the activations again, with the same bits as where they are kept.
  */
 #include "testing.h"
 
@@ -98,11 +99,13 @@ static sag_tensor *network(pass *p, sag_tensor *slab)
 }
 
 /* Forward and backward; the gradient goes to `grad` if all went well. Releases everything but the slab. */
-static sag_status forward_backward(sag_context *ctx, sag_tensor *slab, float *grad)
+static sag_status forward_backward(sag_context *ctx, sag_tensor *slab, float *grad, bool recompute)
 {
     pass p = {.ctx = ctx, .status = sag_tensor_zero_grad(slab)};
     sag_context_set_path(ctx, "G.block1");
+    if (recompute) sag_recompute_begin(ctx);
     sag_tensor *loss = network(&p, slab);
+    if (recompute) sag_recompute_end(ctx);
     if (p.status == SAG_OK) p.status = sag_tape_backward(loss, 1);
     if (p.status == SAG_OK) p.status = sag_tensor_read(sag_tensor_grad(slab), grad, SLAB * sizeof *grad);
     sag_tape_clear(ctx);
@@ -120,17 +123,18 @@ static sag_tensor *fresh_slab(sag_context **ctx)
     assert_ok(sag_tensor_create(*ctx, SAG_F32, sag_shape1(SLAB), &slab));
     assert_ok(sag_tensor_write(slab, values, sizeof values));
     assert_ok(sag_tensor_require_grad(slab));
+    assert_non_null(sag_tensor_grad(slab)); /* made by the first who asks, and stays */
     return slab;
 }
 
 static void each_allocation_in_turn(void **state)
 {
-    (void)state;
+    const bool recompute = *state != NULL;
     static float want[SLAB], got[SLAB];
     sag_context *ctx = NULL;
     const int64_t blocks = sag_debug_live_host_blocks();
     sag_tensor *slab = fresh_slab(&ctx);
-    assert_ok(forward_backward(ctx, slab, want));
+    assert_ok(forward_backward(ctx, slab, want, false));
     double norm = 0;
     for (int i = 0; i < SLAB; i++) norm += (double)want[i] * (double)want[i];
     assert_true(norm > 0);
@@ -145,7 +149,7 @@ static void each_allocation_in_turn(void **state)
         sag_memory_stats before, after;
         sag_context_memory(ctx, &before);
         sag_debug_fail_allocation(++n);
-        sag_status s = forward_backward(ctx, slab, got);
+        sag_status s = forward_backward(ctx, slab, got, recompute);
         sag_debug_fail_allocation(0);
         if (s == SAG_OK) {
             successes++;
@@ -162,7 +166,7 @@ static void each_allocation_in_turn(void **state)
             fail_msg("allocation %lld: %lld tensors and %lld storages left alive", (long long)n,
                      (long long)(after.live_tensors - before.live_tensors), (long long)(after.live_storages - before.live_storages));
         }
-        sag_status again = forward_backward(ctx, slab, got);
+        sag_status again = forward_backward(ctx, slab, got, recompute);
         if (again != SAG_OK) fail_msg("after allocation %lld had failed: %s", (long long)n, sag_error_message());
         if (memcmp(got, want, sizeof got) != 0) fail_msg("after allocation %lld had failed, the gradient differs", (long long)n);
         sag_tensor_release(slab);
@@ -177,18 +181,18 @@ static void each_allocation_in_turn(void **state)
 /* The same in a warm context, where storages come from the cache and only headers and nodes are allocated. */
 static void each_allocation_of_a_warm_pass(void **state)
 {
-    (void)state;
+    const bool recompute = *state != NULL;
     static float want[SLAB], got[SLAB];
     sag_context *ctx = NULL;
     const int64_t blocks = sag_debug_live_host_blocks();
     sag_tensor *slab = fresh_slab(&ctx);
-    assert_ok(forward_backward(ctx, slab, want));
+    assert_ok(forward_backward(ctx, slab, want, recompute));
     sag_memory_stats before, after;
     sag_context_memory(ctx, &before);
     sag_status s = SAG_ERR_MEMORY;
     for (int64_t n = 1; s != SAG_OK && n < 10000; n++) {
         sag_debug_fail_allocation(n);
-        s = forward_backward(ctx, slab, got);
+        s = forward_backward(ctx, slab, got, recompute);
         sag_debug_fail_allocation(0);
         if (s != SAG_OK) assert_int_equal(s, SAG_ERR_MEMORY);
         sag_context_memory(ctx, &after);
@@ -205,9 +209,12 @@ static void each_allocation_of_a_warm_pass(void **state)
 
 int main(void)
 {
+    int recomputed; /* a state that is not NULL */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_allocation_in_turn),
         cmocka_unit_test(each_allocation_of_a_warm_pass),
+        cmocka_unit_test_prestate(each_allocation_in_turn, &recomputed),
+        cmocka_unit_test_prestate(each_allocation_of_a_warm_pass, &recomputed),
     };
     return cmocka_run_group_tests(tests, NULL, testing_teardown);
 }

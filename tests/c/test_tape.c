@@ -418,6 +418,38 @@ static void gradients_of_intermediates(void **state)
     sag_tensor_release(r);
 }
 
+/* A released gradient is 0, takes no memory until it is read or added to, and a view's is a part of the new one. */
+static void released_gradients(void **state)
+{
+    (void)state;
+    enum { LENGTH = 1 << 16 };
+    sag_context *ctx = testing_context();
+    sag_memory_stats base, held, after;
+    sag_context_memory(ctx, &base);
+    sag_tensor *x = leaf(sag_shape1(LENGTH), 40), *r = make_tensor(sag_shape1(10), 41), *part = view(x, 100, sag_shape1(10));
+    for (int pass = 0; pass < 3; pass++) {
+        backward_with(one_in(SAG_OP_square, part, NULL), r);
+        for (int i = 0; i < 10; i++) {
+            assert_true(fabsf(grad(x)[100 + i] - 2 * f32(part)[i] * f32(r)[i]) < 1e-6f);
+            if (pass > 0) assert_true(grad(part)[i] == grad(x)[100 + i]);
+        }
+        assert_true(grad(x)[99] == 0 && grad(x)[LENGTH - 1] == 0);
+        sag_context_memory(ctx, &held);
+        sag_tensor_release_grad(pass == 1 ? part : x);
+        if (pass == 0) { /* in later passes the part's view of it holds the old one until it is asked for again */
+            sag_context_memory(ctx, &after);
+            assert_int_equal(held.bytes_in_use - after.bytes_in_use, LENGTH * (int64_t)sizeof(float));
+        }
+        if (pass == 1) assert_true(grad(part)[0] == 0 && grad(x)[100] == 0);
+        if (pass == 2) assert_ok(sag_tensor_zero_grad(x));
+    }
+    sag_tensor_release(part);
+    sag_tensor_release(x);
+    sag_tensor_release(r);
+    sag_context_memory(ctx, &after);
+    assert_int_equal(after.bytes_in_use, base.bytes_in_use);
+}
+
 /* ------------------------------------------------------------------------------------------------------ memory */
 
 static void memory_shrinks_as_the_tape_unwinds(void **state)
@@ -521,6 +553,7 @@ int main(void)
         cmocka_unit_test(from_one_number_or_a_given_gradient),
         cmocka_unit_test(branches_that_reach_no_loss),
         cmocka_unit_test(gradients_of_intermediates),
+        cmocka_unit_test(released_gradients),
         cmocka_unit_test(memory_shrinks_as_the_tape_unwinds),
         cmocka_unit_test(clearing_without_backward),
         cmocka_unit_test(in_place_on_the_tape_is_refused),

@@ -14,6 +14,7 @@ Times whole training steps (one D step, one G step, hinge, Adam) on random pictu
   --res N --width N --batch N --attention SIZE|none   one case instead of the standard three
   --steps N       timed steps a case (default 5)
   --threads N     (default: all cores)
+  --recompute     with train.recompute = "blocks": less memory, more time
   --profile       also time, arithmetic and memory traffic by kernel, beside what this machine does at best
   --memory        peak memory of one attention step at N = 1024, 4096 and 16384 positions
   --json FILE     write the figures there as well; - for standard output alone
@@ -42,7 +43,7 @@ end
 local OPTIONS = {
     ["--res"] = { "res", "count" }, ["--width"] = { "width", "count" }, ["--batch"] = { "batch", "count" },
     ["--attention"] = { "attention", "text" }, ["--steps"] = { "steps", "count" }, ["--threads"] = { "threads", "count" },
-    ["--json"] = { "json", "text" }, ["--profile"] = { "profile" }, ["--memory"] = { "memory" },
+    ["--json"] = { "json", "text" }, ["--profile"] = { "profile" }, ["--recompute"] = { "recompute" }, ["--memory"] = { "memory" },
 }
 
 local function parse(args)
@@ -71,7 +72,7 @@ local function config_of(case)
     local configs, message = experiment.resolve({
         name = "bench", recipe = "paper", profile = "quick",
         model = { resolution = case.res, width = case.width, attention = { generator = sizes, discriminator = sizes } },
-        train = { batch = case.batch },
+        train = { batch = case.batch, recompute = case.recompute and "blocks" or "none" },
     }, {})
     if not configs then return nil, message end
     local config = configs[1]
@@ -87,7 +88,7 @@ local function resident_peak()
 end
 
 --- Times one case.
----@param case {res: integer, width: integer, batch: integer, attention: integer|"none"}
+---@param case {res: integer, width: integer, batch: integer, attention: integer|"none", recompute: boolean?}
 ---@param steps integer
 ---@param profile boolean?
 ---@return table? figures ms_per_step (median), images_per_s, peak_mib and the case
@@ -119,8 +120,8 @@ function bench.run_case(case, steps, profile)
     if profile then core.profile(false) end
     local ms = median(times) * 1000
     return {
-        res = case.res, width = case.width, batch = case.batch, attention = case.attention, steps = steps,
-        ms_per_step = ms, images_per_s = case.batch * 1000 / ms, peak_mib = core.memory().bytes_peak / 2 ^ 20,
+        res = case.res, width = case.width, batch = case.batch, attention = case.attention, recompute = case.recompute,
+        steps = steps, ms_per_step = ms, images_per_s = case.batch * 1000 / ms, peak_mib = core.memory().bytes_peak / 2 ^ 20,
         rss_peak_mib = resident_peak(),
         times_ms = (function()
             local list = {}
@@ -186,6 +187,7 @@ function bench.main(args)
         end
         say("%5s %6s %6s %10s %12s %12s %10s", "res", "width", "batch", "attention", "ms a step", "images/s", "peak MiB")
         for _, case in ipairs(cases) do
+            case.recompute = o.recompute
             local row, why = bench.run_case(case, o.steps, o.profile)
             if not row then return fail(why) end
             collectgarbage()

@@ -137,6 +137,10 @@ function Tensor:freeze(on) end
 ---@return sagan.Tensor
 function Tensor:zero_grad() end
 
+--- Gives the memory of a leaf's gradient back; .grad is 0 from then on, and takes memory again when it is read or added to.
+---@return sagan.Tensor
+function Tensor:release_grad() end
+
 --- Gradients of everything recorded; without dy from a tensor with one element.
 ---@param dy? (sagan.Tensor|number)
 function Tensor:backward(dy) end
@@ -601,6 +605,12 @@ function core.no_grad(f, ...) end
 ---@param ... any
 ---@return any ...
 function core.scope(f, ...) end
+
+--- f(...), of which the tape keeps no activation but what f reads from outside: backward computes them again, with the same bits. Best around scope, so that f's own hold on them ends: recompute(scope, f, ...). State that ops write (running statistics, u and v) moves once.
+---@param f function
+---@param ... any
+---@return any ...
+function core.recompute(f, ...) end
 
 --- A callable that runs f: once to warm up, once recording, then by replaying the recording (CUDA); on the CPU by calling f.
 ---@param f function

@@ -113,6 +113,16 @@ function parts.with_attention(class)
         return self
     end
 
+    --- Drops what the residual blocks make and computes it again in backward (Module.recompute), or keeps it again.
+    ---@param on? boolean  true if absent
+    ---@return self
+    function class:recompute_blocks(on)
+        for _, stage in ipairs(self.stages) do
+            if stage.type ~= "SelfAttention" then stage.recompute = on ~= false end
+        end
+        return self
+    end
+
     --- Switches attention off (y = x) at the given sizes, or at all; or on again.
     ---@param off boolean
     ---@param sizes? integer[]

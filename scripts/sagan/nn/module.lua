@@ -26,6 +26,8 @@ local core = require "sagan.core"
 ---@field parameters sagan.nn.ParameterSpec[]
 ---@field buffers sagan.nn.BufferSpec[]
 ---@field normalized table<string, sagan.Tensor>  spectrally normalised weights, during a forward pass only
+---@field recompute? boolean       what a call makes is dropped after it and computed again in backward: less memory, more
+---                                time, the same bits. At any time, of any module; of a module in another one it adds nothing
 ---@field update_spectral? boolean    of a root: training passes store u and v
 ---@field update_statistics? boolean  of a root: training passes move running statistics
 ---@field parent? sagan.nn.Module
@@ -54,6 +56,7 @@ function Module:__call(...)
     local root = self.root or self:top():build { seed = 0 }
     local pass <close> = not root.running and root:begin_pass(self) or nil
     core.set_path(self.full_path)
+    if self.recompute then return core.recompute(core.scope, self.forward, self, ...) end
     if self.scoped then return core.scope(self.forward, self, ...) end
     return self:forward(...)
 end

@@ -229,6 +229,14 @@ function Module:zero_grad()
     return self
 end
 
+--- Gives the memory of all gradients back until the next backward; they read as 0.
+---@return self
+function Module:release_grad()
+    need_root(self, "release_grad")
+    self.slab:release_grad()
+    return self
+end
+
 --- Running statistics back to their initial values (u, v and sigma stay).
 ---@return self
 function Module:reset_buffers()
