@@ -117,47 +117,58 @@ function metrics.frechet(a, b)
     return distance, frechet_warning(a, b, terms.collapsed)
 end
 
---- The moments of class i: moments, or nil, message, code.
-local function class_moments(source, i)
-    if type(source) == "function" then return source(i) end
-    return source[i]
+--- Moments of class i, or nil, message, code.
+local function class_moments(source, i, kind, name)
+    local m, message, code
+    if type(source) == "function" then m, message, code = source(i) else m = source[i] end
+    if m and m:count() > 0 then return m end
+    return nil, ("intra_frechet: no %s images of %s%s"):format(kind, name, message and ": " .. message or ""), code or "argument"
+end
+
+--- Distance of class i and a warning, or nil, message, code.
+local function class_distance(real, fake, i, name)
+    local a, b, distance, message, code
+    a, message, code = class_moments(real, i, "real", name)
+    if not a then return nil, message, code end
+    b, message, code = class_moments(fake, i, "fake", name)
+    if not b then return nil, message, code end
+    distance, message, code = metrics.frechet(a, b)
+    if distance then return distance, message and ("%s: %s"):format(name, message) end
+    return nil, ("intra_frechet: %s: %s"):format(name, message), code
+end
+
+--- The highest class of a list, which may have holes: # would not see all that lies behind one.
+local function last_class(source)
+    local last = 0
+    for i in pairs(type(source) == "table" and source or {}) do last = math.max(last, i) end
+    return last
 end
 
 --- Frechet distance of each class, and their mean. A source is a list of moments, or a function that makes those of a class
---- when its turn comes (and returns nil, message if it cannot): then one class at a time is in memory.
+--- when its turn comes (and returns nil, message if it cannot): then the moments of one class at a time are in memory.
 ---@param real sagan.Moments[]|fun(class: integer): sagan.Moments? classes count from 1
 ---@param fake sagan.Moments[]|fun(class: integer): sagan.Moments?
----@param options {classes: integer?, names: string[]?}? classes: how many, #real if absent; names: for the messages
+---@param options {classes: integer?, names: string[]?}? classes: how many, if absent as many as the longer list has; names:
+--- for the messages
 ---@return number? mean
 ---@return number[]|string distances_or_message
 ---@return string? warning that of the first class that has one
 function metrics.intra_frechet(real, fake, options)
     local o = options or {}
     check_options("intra_frechet", o, { classes = true, names = true })
-    local classes = o.classes or (type(real) == "table" and #real) or (type(fake) == "table" and #fake)
-    if not classes then error("metrics.intra_frechet: options.classes says how many there are where both are functions", 2) end
+    local lazy = type(real) == "function" or type(fake) == "function"
+    local classes = o.classes or math.max(last_class(real), last_class(fake))
+    if lazy and not o.classes and type(real) == type(fake) then
+        error("metrics.intra_frechet: options.classes says how many there are where both are functions", 2)
+    end
     if classes < 1 then return nil, "intra_frechet: there are no classes", "argument" end
     local distances, warning = {}, nil
-    local lazy = type(real) == "function" or type(fake) == "function"
     for i = 1, classes do
-        local name = ("class %d%s"):format(i, o.names and o.names[i] and (" (%s)"):format(o.names[i]) or "")
-        local pair = {}
-        for k, source in ipairs { real, fake } do
-            local m, message, code = class_moments(source, i)
-            local kind = k == 1 and "real" or "fake"
-            if not m then
-                message = message and ": " .. message or ""
-                return nil, ("intra_frechet: no %s images of %s%s"):format(kind, name, message), code or "argument"
-            end
-            if m:count() == 0 then return nil, ("intra_frechet: no %s images of %s"):format(kind, name), "argument" end
-            pair[k] = m
-        end
-        local distance, message, code = metrics.frechet(pair[1], pair[2])
-        if not distance then return nil, ("intra_frechet: %s: %s"):format(name, message), code end
-        if message and not warning then warning = ("%s: %s"):format(name, message) end
-        distances[i] = distance
-        pair = nil -- luacheck: ignore (the collector must not find it)
-        if lazy then collectgarbage() end -- Lua cannot see how large moments are
+        local name = o.names and o.names[i] and ("class %d (%s)"):format(i, o.names[i]) or ("class %d"):format(i)
+        local distance, message, code = class_distance(real, fake, i, name)
+        if not distance then return nil, message, code end
+        distances[i], warning = distance, warning or message
+        if lazy then collectgarbage() end -- Lua does not see how large moments are
     end
     return summary(distances), distances, warning
 end

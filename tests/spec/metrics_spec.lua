@@ -146,7 +146,8 @@ describe("metrics", function()
             local x, y = golden["plain.x"], golden["plain.y"]
             local prdc = assert(metrics.prdc(x, y))
             return { assert(metrics.frechet(moments_of(x), moments_of(y))),
-                assert(metrics.kid(x, y, { subsets = 3, size = 300 })), assert(metrics.inception_score(golden.logits)), prdc.density, prdc.recall }
+                assert(metrics.kid(x, y, { subsets = 3, size = 300 })),
+                (metrics.inception_score(golden.logits)), prdc.density, prdc.recall }
         end
         sagan.threads(1)
         local want = all()
@@ -226,6 +227,8 @@ describe("metrics", function()
         it("names the class that is missing", function()
             local real, fake = by_class(1, 3), by_class(11, 2)
             refuses("no fake images of class 3 (dog)", metrics.intra_frechet(real, fake, { names = { "ape", "bee", "dog" } }))
+            refuses("no real images of class 3", metrics.intra_frechet(fake, real))
+            refuses("no real images of class 2", metrics.intra_frechet({ real[1], nil, real[3] }, real))
             fake[3] = metrics.moments()
             refuses("no fake images of class 3", metrics.intra_frechet(real, fake))
             assert(fake[3]:add(noise(1, 4, 1)))
