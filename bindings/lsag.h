@@ -129,6 +129,7 @@ int lsag_open_safetensors(lua_State *L);
 int lsag_open_image(lua_State *L);
 int lsag_open_events(lua_State *L);
 int lsag_open_dataset(lua_State *L);
+int lsag_open_metrics(lua_State *L);
 int luaopen_sagan_core(lua_State *L);
 
 /* Parts of sagan.core itself: each adds its functions to the table on top of the stack. */

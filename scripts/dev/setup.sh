@@ -15,7 +15,7 @@ for word in "$@"; do
     esac
 done
 
-needed=(gcc libc6-dev make cmake ninja-build pkg-config lua5.4 liblua5.4-dev zlib1g-dev libstb-dev libedit-dev)
+needed=(gcc libc6-dev make cmake ninja-build pkg-config lua5.4 liblua5.4-dev zlib1g-dev libopenblas-openmp-dev libstb-dev libedit-dev)
 [ "$tests" = 1 ] && needed+=(lua-busted libcmocka-dev)
 # Real pictures to train on; without it the program draws its own (quadrupeds).
 optional=(dataset-fashion-mnist)

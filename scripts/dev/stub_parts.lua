@@ -1,5 +1,5 @@
 -- luacheck: no max line length (tables of one line an entry)
---- What the parts of sagan.core offer (system, safetensors, image, events, dataset), for scripts/dev/stubs.lua.
+--- What the parts of sagan.core offer (system, safetensors, image, events, dataset, metrics), for scripts/dev/stubs.lua.
 -- Functions: { name, "parameter:type ...", "returns", "what it does" }; a type that ends in ? may be left out; returns are
 -- separated by semicolons.
 -- Classes: { name, fields = {{ name, type, note }}, methods = functions }.
@@ -109,7 +109,36 @@ parts.dataset = {
     },
 }
 
-parts.order = { "system", "safetensors", "image", "events", "dataset" }
+parts.metrics = {
+    doc = "Scores from features f32 {N,D}; sagan.metrics is the documented face. Unfit numbers are nil, message, code.",
+    functions = {
+        { "check", "features:sagan.Tensor what:string?", "true? ok;string? message", "Refuses NaN and infinity, naming row and column." },
+        { "moments", "", "sagan.Moments", "An empty stream of rows." },
+        { "import", "n:integer mean:sagan.Tensor scatter:sagan.Tensor", "sagan.Moments? moments;string? message", "What export gave, as moments again." },
+        { "frechet", "a:sagan.Moments b:sagan.Moments", "number? distance;table|string terms_or_message", "The squared Frechet distance and its terms." },
+        { "inception_score", "logits:sagan.Tensor options:table?", "number[]? scores;string? message", "The score of each split; options: splits, order, shuffle." },
+        { "kid_subset", "x:sagan.Tensor y:sagan.Tensor subset:integer options:table?", "number? mmd2;string? message", "Unbiased MMD^2 of one subset (from 0); options: size, degree, gamma, coef, seed." },
+        { "neighbours", "real:sagan.Tensor fake:sagan.Tensor options:table?", "sagan.Neighbours? computation;string? message", "Precision, recall, density, coverage, in steps; options: k, inclusive." },
+    },
+    classes = {
+        { "Moments", methods = {
+            { "add", "features:sagan.Tensor", "sagan.Moments? self;string? message", "Adds rows f32 {N,D}; all or none, and a refused batch spoils the stream." },
+            { "merge", "other:sagan.Moments", "sagan.Moments? self;string? message", "Adds the other's rows." },
+            { "count", "", "integer", "Rows so far." },
+            { "width", "", "integer", "Features of a row; 0 before the first." },
+            { "export", "", "sagan.Tensor? mean;sagan.Tensor|string scatter_or_message", "f64 as u8 {D,8} and {D(D+1)/2,8}: the lower triangle, row after row." },
+            { "close", "", "", "Gives its memory back." },
+        } },
+        { "Neighbours", methods = {
+            { "step", "", "boolean", "Does one piece; false when all is done." },
+            { "progress", "", "integer done;integer total", "How far it is." },
+            { "result", "", "table", "precision, recall, density, coverage, repeated_real, repeated_fake." },
+            { "close", "", "", "Gives its memory back." },
+        } },
+    },
+}
+
+parts.order = { "system", "safetensors", "image", "events", "dataset", "metrics" }
 
 parts.types = [[
 ---@alias sagan.Color integer|integer[]

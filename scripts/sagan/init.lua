@@ -9,6 +9,7 @@ local core = require "sagan.core"
 
 local sagan = {}
 for name, value in pairs(core) do sagan[name] = value end
+sagan.metrics = nil -- sagan/metrics.lua stands before that part of core
 
 --- Every name that a module or folder of modules below `prefix` could be asked for by, for the hint.
 local function names_below(prefix, known)

@@ -1601,4 +1601,108 @@ function core.dataset.open(spec, options) end
 ---@return string? message
 function core.dataset.pack(source, path, options) end
 
+---@class sagan.Moments
+local Moments = {}
+
+--- Adds rows f32 {N,D}; all or none, and a refused batch spoils the stream.
+---@param features sagan.Tensor
+---@return sagan.Moments? self
+---@return string? message
+function Moments:add(features) end
+
+--- Adds the other's rows.
+---@param other sagan.Moments
+---@return sagan.Moments? self
+---@return string? message
+function Moments:merge(other) end
+
+--- Rows so far.
+---@return integer
+function Moments:count() end
+
+--- Features of a row; 0 before the first.
+---@return integer
+function Moments:width() end
+
+--- f64 as u8 {D,8} and {D(D+1)/2,8}: the lower triangle, row after row.
+---@return sagan.Tensor? mean
+---@return sagan.Tensor|string scatter_or_message
+function Moments:export() end
+
+--- Gives its memory back.
+function Moments:close() end
+
+---@class sagan.Neighbours
+local Neighbours = {}
+
+--- Does one piece; false when all is done.
+---@return boolean
+function Neighbours:step() end
+
+--- How far it is.
+---@return integer done
+---@return integer total
+function Neighbours:progress() end
+
+--- precision, recall, density, coverage, repeated_real, repeated_fake.
+---@return table
+function Neighbours:result() end
+
+--- Gives its memory back.
+function Neighbours:close() end
+
+--- Scores from features f32 {N,D}; sagan.metrics is the documented face. Unfit numbers are nil, message, code.
+---@class sagan.core.metrics
+core.metrics = {}
+
+--- Refuses NaN and infinity, naming row and column.
+---@param features sagan.Tensor
+---@param what? string
+---@return true? ok
+---@return string? message
+function core.metrics.check(features, what) end
+
+--- An empty stream of rows.
+---@return sagan.Moments
+function core.metrics.moments() end
+
+--- What export gave, as moments again.
+---@param n integer
+---@param mean sagan.Tensor
+---@param scatter sagan.Tensor
+---@return sagan.Moments? moments
+---@return string? message
+function core.metrics.import(n, mean, scatter) end
+
+--- The squared Frechet distance and its terms.
+---@param a sagan.Moments
+---@param b sagan.Moments
+---@return number? distance
+---@return table|string terms_or_message
+function core.metrics.frechet(a, b) end
+
+--- The score of each split; options: splits, order, shuffle.
+---@param logits sagan.Tensor
+---@param options? table
+---@return number[]? scores
+---@return string? message
+function core.metrics.inception_score(logits, options) end
+
+--- Unbiased MMD^2 of one subset (from 0); options: size, degree, gamma, coef, seed.
+---@param x sagan.Tensor
+---@param y sagan.Tensor
+---@param subset integer
+---@param options? table
+---@return number? mmd2
+---@return string? message
+function core.metrics.kid_subset(x, y, subset, options) end
+
+--- Precision, recall, density, coverage, in steps; options: k, inclusive.
+---@param real sagan.Tensor
+---@param fake sagan.Tensor
+---@param options? table
+---@return sagan.Neighbours? computation
+---@return string? message
+function core.metrics.neighbours(real, fake, options) end
+
 return core
