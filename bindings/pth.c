@@ -67,7 +67,7 @@ static int l_load(lua_State *L)
     return 1;
 }
 
-/* header(path) -> {name = {dtype, shape, bytes, supported}}: without reading the tensors */
+/* header(path) -> {name = {dtype, shape, bytes, supported}}: what load would give, without reading the tensors */
 static int l_header(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
@@ -77,7 +77,7 @@ static int l_header(lua_State *L)
     lua_newtable(L);
     for (int64_t i = 0; i < sag_pth_count(*f); i++) {
         const sag_pth_entry *e = sag_pth_at(*f, i);
-        lsag_push_file_entry(L, e->dtype_name, e->rank, e->dim, e->bytes, e->supported);
+        lsag_push_file_entry(L, e->supported ? sag_dtype_name(e->dtype) : e->dtype_name, e->rank, e->dim, e->bytes, e->supported);
         lua_setfield(L, -2, e->name);
     }
     sag_pth_close(*f);

@@ -44,15 +44,20 @@ static int l_run(lua_State *L)
     return 1;
 }
 
-int lsag_open_resizer(lua_State *L)
+/* names() -> {"tf1", "torch", "clean"} */
+static int l_names(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"run", l_run}, {NULL, NULL}};
-    luaL_newlib(L, functions);
     lua_createtable(L, SAG_RESIZER_COUNT, 0);
     for (int k = 0; k < SAG_RESIZER_COUNT; k++) {
         lua_pushstring(L, sag_resizer_name((sag_resizer)k));
         lua_rawseti(L, -2, k + 1);
     }
-    lua_setfield(L, -2, "names");
+    return 1;
+}
+
+int lsag_open_resizer(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"run", l_run}, {"names", l_names}, {NULL, NULL}};
+    luaL_newlib(L, functions);
     return 1;
 }

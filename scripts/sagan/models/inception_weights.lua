@@ -48,6 +48,8 @@ local function misfit(header, wanted)
             wrong[#wrong + 1] = "lacks " .. name
         elseif text(have.shape) ~= text(want.shape) then
             wrong[#wrong + 1] = ("%s is %s in the file, %s is needed"):format(name, text(have.shape), text(want.shape))
+        elseif have.dtype ~= "f32" then
+            wrong[#wrong + 1] = ("%s is %s in the file, f32 is needed"):format(name, have.dtype)
         end
     end
     for name in pairs(header) do
