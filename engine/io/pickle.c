@@ -45,10 +45,7 @@ typedef struct machine {
 
 static sag_status pickle_fail(const machine *m, sag_status status)
 {
-    char reason[400];
-    strncpy(reason, sag_error_message(), sizeof reason - 1);
-    reason[sizeof reason - 1] = 0;
-    return sag_fail(status, "%s: pickle, byte %zu: %s", m->path, m->opcode, reason);
+    return sag_fail(status, "%s: pickle, byte %zu: %s", m->path, m->opcode, sag_error_message());
 }
 
 const char *sag_pickle_kind_name(sag_pickle_kind kind)

@@ -1,22 +1,16 @@
 /*
- * pth.c - opening a PyTorch state dict: which container, what its pickle says, where the storages lie. The numbers are
- * read by pth_read.c.
+ * pth.c - opening a PyTorch state dict: which container, what its pickle says, where the storages of a zip
+ * archive lie. The older container is pth_legacy.c's, the numbers are read by pth_read.c.
  *
  * In the pickle a tensor is a call
  *     torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)
  * where `storage` is a persistent id ("storage", torch.FloatStorage, key, device, numel): numbers that lie elsewhere,
  * in the zip entry <archive>/data/<key>, or in the older container behind the pickles.
- *
- * The older container is, one after the other: the pickles of a magic number, of the protocol 1001, of facts about the
- * writer's machine, of the state dict and of the list of storage keys; then for each key an 8-byte count of elements
- * and the elements.
  */
 #include "engine/io/pth_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define MAX_KEY 100
 
 #define REBUILD "torch._utils._rebuild_tensor"
 #define REBUILD_V2 "torch._utils._rebuild_tensor_v2"
@@ -30,34 +24,28 @@ static const pth_type types[] = {
 };
 #define N_TYPES (sizeof types / sizeof *types)
 
-static const char *const globals[] = {REBUILD,
-                                      REBUILD_V2,
-                                      REBUILD_PARAMETER,
-                                      "torch.FloatStorage",
-                                      "torch.HalfStorage",
-                                      "torch.DoubleStorage",
-                                      "torch.BFloat16Storage",
-                                      "torch.IntStorage",
-                                      "torch.LongStorage",
-                                      "torch.ByteStorage",
-                                      NULL};
-static const char *const no_globals[] = {NULL};
+const char *const pth_globals[] = {REBUILD,
+                                   REBUILD_V2,
+                                   REBUILD_PARAMETER,
+                                   "torch.FloatStorage",
+                                   "torch.HalfStorage",
+                                   "torch.DoubleStorage",
+                                   "torch.BFloat16Storage",
+                                   "torch.IntStorage",
+                                   "torch.LongStorage",
+                                   "torch.ByteStorage",
+                                   NULL};
 
-static sag_status no_memory(const char *path)
+sag_status pth_no_memory(const char *path)
 {
     return sag_fail(SAG_ERR_MEMORY, "%s: no memory for its list of tensors", path);
 }
 
 /* -------------------------------------------------------------------------------- a tensor in the pickle */
 
-#define TENSOR_FAIL(f, t, ...) return tensor_fail((f), (t), sag_fail(SAG_ERR_FORMAT, __VA_ARGS__))
-
-static sag_status tensor_fail(const sag_pth *f, const pth_tensor *t, sag_status status)
+sag_status pth_tensor_fail(const sag_pth *f, const pth_tensor *t, sag_status status)
 {
-    char reason[400];
-    strncpy(reason, sag_error_message(), sizeof reason - 1);
-    reason[sizeof reason - 1] = 0;
-    return sag_fail(status, "%s: tensor %.200s %s", f->path, t->entry.name, reason);
+    return sag_fail(status, "%s: tensor %.200s %s", f->path, t->entry.name, sag_error_message());
 }
 
 static bool is_call(const sag_pickle_value *v, const char *global)
@@ -83,15 +71,15 @@ static sag_status parse_storage(const sag_pth *f, pth_tensor *t, const sag_pickl
     if (v->kind != SAG_PICKLE_PERSISTENT || id->kind != SAG_PICKLE_TUPLE || id->count < 5 ||
         !sag_pickle_is_text(id->item[0], "storage") || id->item[1]->kind != SAG_PICKLE_GLOBAL ||
         id->item[2]->kind != SAG_PICKLE_TEXT || id->item[4]->kind != SAG_PICKLE_INT || id->item[4]->whole < 0)
-        TENSOR_FAIL(f, t, "does not say where its storage lies");
+        PTH_TENSOR_FAIL(f, t, "does not say where its storage lies");
     if (id->count > 5 && id->item[5]->kind != SAG_PICKLE_NONE)
-        TENSOR_FAIL(f, t,
-                    "lies in a storage that is a view of another one, as old versions of PyTorch wrote it; "
-                    "save it again with a newer one");
+        PTH_TENSOR_FAIL(f, t,
+                        "lies in a storage that is a view of another one, as old versions of PyTorch wrote it; "
+                        "save it again with a newer one");
     for (size_t i = 0; i < N_TYPES && !t->type; i++)
         if (strcmp(id->item[1]->text, types[i].global) == 0) t->type = &types[i];
-    if (!t->type) TENSOR_FAIL(f, t, "lies in a %s, which is no storage", id->item[1]->text);
-    if (id->item[2]->length > MAX_KEY) TENSOR_FAIL(f, t, "has a storage key of %zu bytes", id->item[2]->length);
+    if (!t->type) PTH_TENSOR_FAIL(f, t, "lies in a %s, which is no storage", id->item[1]->text);
+    if (id->item[2]->length > PTH_MAX_KEY) PTH_TENSOR_FAIL(f, t, "has a storage key of %zu bytes", id->item[2]->length);
     t->key = id->item[2];
     t->numel = id->item[4]->whole;
     return SAG_OK;
@@ -109,10 +97,10 @@ static sag_status check_extent(const sag_pth *f, const pth_tensor *t, int64_t *n
     for (int i = 0; i < t->entry.rank; i++)
         if (__builtin_mul_overflow(*numel, t->dim[i], numel) ||
             __builtin_mul_overflow(t->dim[i] - 1, t->stride[i], &span) || __builtin_add_overflow(last, span, &last))
-            TENSOR_FAIL(f, t, "has a shape whose size overflows");
+            PTH_TENSOR_FAIL(f, t, "has a shape whose size overflows");
     if (last >= t->numel || *numel > t->numel)
-        TENSOR_FAIL(f, t, "has %lld elements, the last at %lld, in a storage of %lld", (long long)*numel,
-                    (long long)last, (long long)t->numel);
+        PTH_TENSOR_FAIL(f, t, "has %lld elements, the last at %lld, in a storage of %lld", (long long)*numel,
+                        (long long)last, (long long)t->numel);
     return SAG_OK;
 }
 
@@ -120,17 +108,17 @@ static sag_status parse_tensor(const sag_pth *f, pth_tensor *t, const sag_pickle
 {
     if (is_call(v, REBUILD_PARAMETER) && v->item[1]->count > 0) v = v->item[1]->item[0];
     if (!is_call(v, REBUILD_V2) && !is_call(v, REBUILD))
-        TENSOR_FAIL(f, t, "is %s; a flat state dict, of names and tensors alone, is needed",
-                    sag_pickle_kind_name(v->kind));
+        PTH_TENSOR_FAIL(f, t, "is %s; a flat state dict, of names and tensors alone, is needed",
+                        sag_pickle_kind_name(v->kind));
     const sag_pickle_value *a = v->item[1];
     int strides = 0;
-    if (a->count < 4) TENSOR_FAIL(f, t, "is made from %lld arguments", (long long)a->count);
+    if (a->count < 4) PTH_TENSOR_FAIL(f, t, "is made from %lld arguments", (long long)a->count);
     SAG_TRY(parse_storage(f, t, a->item[0]));
     if (a->item[1]->kind != SAG_PICKLE_INT || a->item[1]->whole < 0 ||
         !read_numbers(a->item[2], t->dim, &t->entry.rank) || !read_numbers(a->item[3], t->stride, &strides) ||
         strides != t->entry.rank)
-        TENSOR_FAIL(f, t, "has an offset, sizes or strides that make no sense, or more than %d dimensions",
-                    PTH_MAX_RANK);
+        PTH_TENSOR_FAIL(f, t, "has an offset, sizes or strides that make no sense, or more than %d dimensions",
+                        PTH_MAX_RANK);
     t->offset = a->item[1]->whole;
     int64_t numel;
     SAG_TRY(check_extent(f, t, &numel));
@@ -165,10 +153,10 @@ static sag_status copy_names(sag_pth *f, const sag_pickle_value *dict)
             SAG_FAIL(SAG_ERR_FORMAT, "%s: a name in its dictionary is %s", f->path, sag_pickle_kind_name(key->kind));
         if (memchr(key->text, 0, key->length))
             SAG_FAIL(SAG_ERR_FORMAT, "%s: the name of a tensor holds a zero byte", f->path);
-        if (__builtin_add_overflow(total, key->length + 1, &total)) return no_memory(f->path);
+        if (__builtin_add_overflow(total, key->length + 1, &total)) return pth_no_memory(f->path);
     }
     f->names = sag_host_alloc(total);
-    if (!f->names) return no_memory(f->path);
+    if (!f->names) return pth_no_memory(f->path);
     char *p = f->names;
     for (int64_t i = 0; i < dict->count; i += 2) {
         const sag_pickle_value *key = dict->item[i];
@@ -179,13 +167,13 @@ static sag_status copy_names(sag_pth *f, const sag_pickle_value *dict)
     return SAG_OK;
 }
 
-static sag_status parse_dictionary(sag_pth *f)
+sag_status pth_parse_dictionary(sag_pth *f)
 {
     const sag_pickle_value *dict = sag_pickle_root(f->pickle);
     if (dict->kind != SAG_PICKLE_DICT)
         SAG_FAIL(SAG_ERR_FORMAT, "%s: holds %s, not a state dict", f->path, sag_pickle_kind_name(dict->kind));
     f->tensor = sag_host_alloc((size_t)(dict->count / 2) * sizeof *f->tensor);
-    if (!f->tensor) return no_memory(f->path);
+    if (!f->tensor) return pth_no_memory(f->path);
     f->count = dict->count / 2;
     SAG_TRY(copy_names(f, dict));
     for (int64_t i = 0; i < f->count; i++) SAG_TRY(parse_tensor(f, &f->tensor[i], dict->item[2 * i + 1]));
@@ -209,7 +197,7 @@ static const sag_zip_entry *find_pickle(const sag_zip *z, size_t *folder)
         const sag_zip_entry *e = sag_zip_at(z, i);
         if (e->name_length <= n || memcmp(e->name + e->name_length - n, name, n) != 0) continue;
         *folder = e->name_length - n + 1;
-        if (*folder <= MAX_KEY && !memchr(e->name, '/', *folder - 1)) return e;
+        if (*folder <= PTH_MAX_KEY && !memchr(e->name, '/', *folder - 1)) return e;
     }
     return NULL;
 }
@@ -218,7 +206,7 @@ static const sag_zip_entry *find_pickle(const sag_zip *z, size_t *folder)
 static const sag_zip_entry *find_part(const sag_zip *z, const sag_zip_entry *pickle, size_t folder, const char *inner,
                                       const char *key, size_t key_length)
 {
-    char name[2 * MAX_KEY + 32] = {0};
+    char name[2 * PTH_MAX_KEY + 32] = {0};
     size_t n = strlen(inner);
     memcpy(name, pickle->name, folder);
     memcpy(name + folder, inner, n);
@@ -238,19 +226,19 @@ static sag_status open_zip(sag_pth *f)
     const uint8_t *bytes = pickle->packed;
     if (pickle->deflated) {
         f->inflated = sag_host_alloc(pickle->size);
-        if (!f->inflated) return no_memory(f->path);
+        if (!f->inflated) return pth_no_memory(f->path);
         SAG_TRY(sag_zip_read(f->zip, pickle, f->inflated));
         bytes = f->inflated;
     }
-    SAG_TRY(sag_pickle_read(bytes, pickle->size, &at, f->path, globals, &f->pickle));
-    SAG_TRY(parse_dictionary(f));
+    SAG_TRY(sag_pickle_read(bytes, pickle->size, &at, f->path, pth_globals, &f->pickle));
+    SAG_TRY(pth_parse_dictionary(f));
     for (int64_t i = 0; i < f->count; i++) {
         pth_tensor *t = &f->tensor[i];
         const sag_zip_entry *e = find_part(f->zip, pickle, folder, "data/", t->key->text, t->key->length);
-        if (!e) TENSOR_FAIL(f, t, "lies in storage %.*s, which the file lacks", (int)t->key->length, t->key->text);
+        if (!e) PTH_TENSOR_FAIL(f, t, "lies in storage %.*s, which the file lacks", (int)t->key->length, t->key->text);
         if (e->size / t->type->size != (uint64_t)t->numel || e->size % t->type->size != 0)
-            TENSOR_FAIL(f, t, "lies in a storage of %lld %s elements, but there are %zu bytes", (long long)t->numel,
-                        t->type->name, e->size);
+            PTH_TENSOR_FAIL(f, t, "lies in a storage of %lld %s elements, but there are %zu bytes", (long long)t->numel,
+                            t->type->name, e->size);
         if (e->deflated)
             t->packed = e;
         else
@@ -259,140 +247,22 @@ static sag_status open_zip(sag_pth *f)
     return SAG_OK;
 }
 
-/* ---------------------------------------------------------------------------------------- older container */
-
-static int compare_keys(const sag_pickle_value *a, const sag_pickle_value *b)
-{
-    if (a->length != b->length) return a->length < b->length ? -1 : 1;
-    return memcmp(a->text, b->text, a->length);
-}
-
-static int by_key(const void *a, const void *b)
-{
-    return compare_keys((*(pth_tensor *const *)a)->key, (*(pth_tensor *const *)b)->key);
-}
-
-/* The storage at bytes[*at] to all tensors that lie in it. sorted: by key. */
-static sag_status place_storage(const sag_pth *f, pth_tensor **sorted, const sag_pickle_value *key, size_t *at)
-{
-    int64_t first = 0, end = f->count;
-    while (first < end) {
-        int64_t middle = first + (end - first) / 2;
-        if (compare_keys(sorted[middle]->key, key) < 0)
-            first = middle + 1;
-        else
-            end = middle;
-    }
-    if (first == f->count || compare_keys(sorted[first]->key, key) != 0)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: storage %.*s belongs to no tensor", f->path, (int)key->length, key->text);
-    const pth_tensor *owner = sorted[first];
-    if (owner->bytes) SAG_FAIL(SAG_ERR_FORMAT, "%s: storage %.*s comes twice", f->path, (int)key->length, key->text);
-    if (f->map.size - *at < 8) SAG_FAIL(SAG_ERR_FORMAT, "%s: is cut short: storages are missing", f->path);
-    uint64_t numel = 0;
-    for (int i = 7; i >= 0; i--) numel = numel << 8 | f->map.bytes[*at + (size_t)i];
-    *at += 8;
-    for (int64_t i = first; i < f->count && compare_keys(sorted[i]->key, key) == 0; i++) {
-        pth_tensor *t = sorted[i];
-        if (t->type != owner->type || (uint64_t)t->numel != numel)
-            TENSOR_FAIL(f, t, "lies in a storage of %lld %s elements, but there are %llu %s", (long long)t->numel,
-                        t->type->name, (unsigned long long)numel, owner->type->name);
-        t->bytes = f->map.bytes + *at;
-    }
-    if (numel > (f->map.size - *at) / owner->type->size)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: is cut short: storage %.*s should have %llu elements", f->path, (int)key->length,
-                 key->text, (unsigned long long)numel);
-    *at += (size_t)numel * owner->type->size;
-    return SAG_OK;
-}
-
-static sag_status place_storages(const sag_pth *f, const sag_pickle_value *keys, size_t at)
-{
-    if (keys->kind != SAG_PICKLE_LIST) SAG_FAIL(SAG_ERR_FORMAT, "%s: lacks the list of its storages", f->path);
-    pth_tensor **sorted = sag_host_alloc((size_t)f->count * sizeof *sorted);
-    if (!sorted) return no_memory(f->path);
-    for (int64_t i = 0; i < f->count; i++) sorted[i] = &f->tensor[i];
-    if (f->count > 1) qsort(sorted, (size_t)f->count, sizeof *sorted, by_key);
-    sag_status status = SAG_OK;
-    for (int64_t i = 0; i < keys->count && status == SAG_OK; i++) {
-        if (keys->item[i]->kind != SAG_PICKLE_TEXT || keys->item[i]->length > MAX_KEY)
-            status = sag_fail(SAG_ERR_FORMAT, "%s: the list of its storages is damaged", f->path);
-        else
-            status = place_storage(f, sorted, keys->item[i], &at);
-    }
-    sag_host_free(sorted);
-    SAG_TRY(status);
-    for (int64_t i = 0; i < f->count; i++)
-        if (!f->tensor[i].bytes) TENSOR_FAIL(f, &f->tensor[i], "lies in a storage that the file lacks");
-    return SAG_OK;
-}
-
-/* A pickle of plain data in front of or behind the state dict: passes it to check, then forgets it. */
-static sag_status side_pickle(const sag_pth *f, size_t *at,
-                              sag_status (*check)(const sag_pth *, const sag_pickle_value *))
-{
-    sag_pickle *p;
-    SAG_TRY(sag_pickle_read(f->map.bytes, f->map.size, at, f->path, no_globals, &p));
-    sag_status status = check(f, sag_pickle_root(p));
-    sag_pickle_free(p);
-    return status;
-}
-
-static sag_status check_magic(const sag_pth *f, const sag_pickle_value *v)
-{
-    static const uint8_t magic[] = {0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
-    if (v->kind == SAG_PICKLE_BIG && v->length == sizeof magic && memcmp(v->text, magic, sizeof magic) == 0)
-        return SAG_OK;
-    SAG_FAIL(SAG_ERR_FORMAT, "%s: is a pickle, but not a file of PyTorch's", f->path);
-}
-
-static sag_status check_protocol(const sag_pth *f, const sag_pickle_value *v)
-{
-    if (v->kind == SAG_PICKLE_INT && v->whole == 1001) return SAG_OK;
-    SAG_FAIL(SAG_ERR_UNSUPPORTED, "%s: has another version of PyTorch's older container than 1001", f->path);
-}
-
-static sag_status check_machine(const sag_pth *f, const sag_pickle_value *v)
-{
-    for (int64_t i = 0; v->kind == SAG_PICKLE_DICT && i < v->count; i += 2)
-        if (sag_pickle_is_text(v->item[i], "little_endian") && v->item[i + 1]->kind == SAG_PICKLE_BOOL &&
-            !v->item[i + 1]->whole)
-            SAG_FAIL(SAG_ERR_UNSUPPORTED, "%s: was written on a big-endian machine", f->path);
-    return SAG_OK;
-}
-
-static sag_status open_legacy(sag_pth *f)
-{
-    size_t at = 0;
-    if (f->map.size < 2 || f->map.bytes[0] != 0x80)
-        SAG_FAIL(SAG_ERR_FORMAT, "%s: is neither of the two containers of PyTorch's files", f->path);
-    SAG_TRY(side_pickle(f, &at, check_magic));
-    SAG_TRY(side_pickle(f, &at, check_protocol));
-    SAG_TRY(side_pickle(f, &at, check_machine));
-    SAG_TRY(sag_pickle_read(f->map.bytes, f->map.size, &at, f->path, globals, &f->pickle));
-    SAG_TRY(parse_dictionary(f));
-    sag_pickle *keys;
-    SAG_TRY(sag_pickle_read(f->map.bytes, f->map.size, &at, f->path, no_globals, &keys));
-    sag_status status = place_storages(f, sag_pickle_root(keys), at);
-    sag_pickle_free(keys);
-    return status;
-}
-
 /* ----------------------------------------------------------------------------------------------- interface */
 
 static sag_status read_file(sag_pth *f, const char *path)
 {
     f->path = sag_host_alloc(strlen(path) + 1);
-    if (!f->path) return no_memory(path);
+    if (!f->path) return pth_no_memory(path);
     memcpy(f->path, path, strlen(path) + 1);
     SAG_TRY(sag_file_map_open(path, &f->map));
-    return sag_zip_is(f->map.bytes, f->map.size) ? open_zip(f) : open_legacy(f);
+    return sag_zip_is(f->map.bytes, f->map.size) ? open_zip(f) : pth_open_legacy(f);
 }
 
 sag_status sag_pth_open(const char *path, sag_pth **out)
 {
     *out = NULL;
     sag_pth *f = sag_host_alloc(sizeof *f);
-    if (!f) return no_memory(path);
+    if (!f) return pth_no_memory(path);
     sag_status status = read_file(f, path);
     if (status != SAG_OK)
         sag_pth_close(f);

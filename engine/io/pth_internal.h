@@ -1,4 +1,5 @@
-/* pth_internal.h - what pth.c (containers, the dictionary) and pth_read.c (the numbers) share. */
+/* pth_internal.h - what pth.c (the dictionary, the zip container), pth_legacy.c (the older one) and pth_read.c (the
+ * numbers) share. */
 #ifndef SAG_PTH_INTERNAL_H
 #define SAG_PTH_INTERNAL_H
 
@@ -8,6 +9,7 @@
 #include "engine/io/zip.h"
 
 #define PTH_MAX_RANK 8
+#define PTH_MAX_KEY 100 /* bytes of a storage's name */
 
 /* How PyTorch calls the kinds of its storages. */
 typedef struct pth_type {
@@ -39,5 +41,16 @@ struct sag_pth {
     pth_tensor *tensor;
     int64_t count;
 };
+
+extern const char *const pth_globals[]; /* that a state dict's pickle may name */
+
+sag_status pth_no_memory(const char *path);
+/* The stored message, with the file and the tensor in front of it. */
+sag_status pth_tensor_fail(const sag_pth *f, const pth_tensor *t, sag_status status);
+#define PTH_TENSOR_FAIL(f, t, ...) return pth_tensor_fail((f), (t), sag_fail(SAG_ERR_FORMAT, __VA_ARGS__))
+
+/* f->pickle's root as f->tensor, where the storages lie excepted. */
+sag_status pth_parse_dictionary(sag_pth *f);
+sag_status pth_open_legacy(sag_pth *f);
 
 #endif

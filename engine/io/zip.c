@@ -8,6 +8,8 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "engine/io/zlib_memory.h"
+
 enum { LOCAL = 30, CENTRAL = 46, END = 22, LOCATOR = 20, END64 = 56 }; /* bytes of the records, without names */
 
 /* The best that deflate can do is 258 bytes from two bits: what claims more has a lying header. */
@@ -95,11 +97,8 @@ static bool read_zip64(const uint8_t *extra, size_t length, uint64_t *value[3])
 
 static sag_status entry_fail(const sag_zip *z, const sag_zip_entry *e, sag_status status)
 {
-    char reason[256];
-    strncpy(reason, sag_error_message(), sizeof reason - 1);
-    reason[sizeof reason - 1] = 0;
     return sag_fail(status, "%s: zip entry %.*s %s", z->path, (int)(e->name_length < 200 ? e->name_length : 200),
-                    e->name, reason);
+                    e->name, sag_error_message());
 }
 
 /* One record of the directory; `left` bytes of it remain. Gives the record's length. */
@@ -201,18 +200,6 @@ const sag_zip_entry *sag_zip_find(const sag_zip *z, const char *name)
 
 /* -------------------------------------------------------------------------------------------- contents */
 
-static void *z_alloc(void *opaque, unsigned count, unsigned size)
-{
-    (void)opaque;
-    return sag_host_alloc((size_t)count * size);
-}
-
-static void z_free(void *opaque, void *p)
-{
-    (void)opaque;
-    sag_host_free(p);
-}
-
 /* zlib counts in unsigned ints, so both sides are handed over in pieces. */
 static int inflate_all(z_stream *s, const sag_zip_entry *e, uint8_t *dst)
 {
@@ -244,7 +231,7 @@ sag_status sag_zip_read(const sag_zip *z, const sag_zip_entry *e, uint8_t *dst)
         return SAG_OK;
     }
     uint8_t none; /* where an empty entry's output would go: zlib wants an address */
-    z_stream s = {.zalloc = z_alloc, .zfree = z_free, .next_out = &none};
+    z_stream s = {.zalloc = sag_zlib_alloc, .zfree = sag_zlib_free, .next_out = &none};
     int result = inflateInit2(&s, -15); /* no header: raw deflate */
     if (result == Z_OK) {
         result = inflate_all(&s, e, dst);

@@ -34,7 +34,7 @@ end
 local function close(what, got, want)
     assert.same(want.shape, got.shape, what)
     local e = core.ops.norm(core.ops.sub(got, want)):item() / core.ops.norm(want):item()
-    if not (e <= TOLERANCE) then error(("%s: relative error %.2e, allowed %.0e"):format(what, e, TOLERANCE), 2) end
+    if e ~= e or e > TOLERANCE then error(("%s: relative error %.2e, allowed %.0e"):format(what, e, TOLERANCE), 2) end
     return e
 end
 

@@ -89,7 +89,7 @@ end
 
 ---@class sagan.models.FeatureOptions
 ---@field resizer? "tf1"|"torch"|"clean"   tf1, FID's own; see engine/data/resizer.h
----@field batch? integer                   pictures at a time, 16
+---@field batch? integer                   pictures at a time, 8
 ---@field bias? boolean                    of the logits, true
 ---@field progress? fun(done: integer, total: integer): boolean?  false stops
 
@@ -112,7 +112,7 @@ function Inception:features(images, options)
     if not core.is_tensor(images) or images.dtype ~= "u8" or images.rank ~= 4 then
         error("inception:features takes pictures u8 {N,H,W,C}; round generated ones once with float_to_pixels", 2)
     end
-    local batch, resizer = options.batch or 16, options.resizer or "tf1"
+    local batch, resizer = options.batch or 8, options.resizer or "tf1"
     if math.type(batch) ~= "integer" or batch < 1 then error("inception:features: batch is a whole number from 1", 2) end
     if not self.root then error("inception:features: load or build the network first", 2) end
     local n = images:size(1)
