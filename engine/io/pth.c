@@ -24,26 +24,26 @@ static const pth_type types[] = {
 };
 #define N_TYPES (sizeof types / sizeof *types)
 
-const char *const pth_globals[] = {REBUILD,
-                                   REBUILD_V2,
-                                   REBUILD_PARAMETER,
-                                   "torch.FloatStorage",
-                                   "torch.HalfStorage",
-                                   "torch.DoubleStorage",
-                                   "torch.BFloat16Storage",
-                                   "torch.IntStorage",
-                                   "torch.LongStorage",
-                                   "torch.ByteStorage",
-                                   NULL};
+const char *const sag_pth_globals[] = {REBUILD,
+                                       REBUILD_V2,
+                                       REBUILD_PARAMETER,
+                                       "torch.FloatStorage",
+                                       "torch.HalfStorage",
+                                       "torch.DoubleStorage",
+                                       "torch.BFloat16Storage",
+                                       "torch.IntStorage",
+                                       "torch.LongStorage",
+                                       "torch.ByteStorage",
+                                       NULL};
 
-sag_status pth_no_memory(const char *path)
+sag_status sag_pth_no_memory(const char *path)
 {
     return sag_fail(SAG_ERR_MEMORY, "%s: no memory for its list of tensors", path);
 }
 
 /* -------------------------------------------------------------------------------- a tensor in the pickle */
 
-sag_status pth_tensor_fail(const sag_pth *f, const pth_tensor *t, sag_status status)
+sag_status sag_pth_tensor_fail(const sag_pth *f, const pth_tensor *t, sag_status status)
 {
     return sag_fail(status, "%s: tensor %.200s %s", f->path, t->entry.name, sag_error_message());
 }
@@ -153,10 +153,10 @@ static sag_status copy_names(sag_pth *f, const sag_pickle_value *dict)
             SAG_FAIL(SAG_ERR_FORMAT, "%s: a name in its dictionary is %s", f->path, sag_pickle_kind_name(key->kind));
         if (memchr(key->text, 0, key->length))
             SAG_FAIL(SAG_ERR_FORMAT, "%s: the name of a tensor holds a zero byte", f->path);
-        if (__builtin_add_overflow(total, key->length + 1, &total)) return pth_no_memory(f->path);
+        if (__builtin_add_overflow(total, key->length + 1, &total)) return sag_pth_no_memory(f->path);
     }
     f->names = sag_host_alloc(total);
-    if (!f->names) return pth_no_memory(f->path);
+    if (!f->names) return sag_pth_no_memory(f->path);
     char *p = f->names;
     for (int64_t i = 0; i < dict->count; i += 2) {
         const sag_pickle_value *key = dict->item[i];
@@ -167,13 +167,13 @@ static sag_status copy_names(sag_pth *f, const sag_pickle_value *dict)
     return SAG_OK;
 }
 
-sag_status pth_parse_dictionary(sag_pth *f)
+sag_status sag_pth_parse_dictionary(sag_pth *f)
 {
     const sag_pickle_value *dict = sag_pickle_root(f->pickle);
     if (dict->kind != SAG_PICKLE_DICT)
         SAG_FAIL(SAG_ERR_FORMAT, "%s: holds %s, not a state dict", f->path, sag_pickle_kind_name(dict->kind));
     f->tensor = sag_host_alloc((size_t)(dict->count / 2) * sizeof *f->tensor);
-    if (!f->tensor) return pth_no_memory(f->path);
+    if (!f->tensor) return sag_pth_no_memory(f->path);
     f->count = dict->count / 2;
     SAG_TRY(copy_names(f, dict));
     for (int64_t i = 0; i < f->count; i++) SAG_TRY(parse_tensor(f, &f->tensor[i], dict->item[2 * i + 1]));
@@ -226,12 +226,12 @@ static sag_status open_zip(sag_pth *f)
     const uint8_t *bytes = pickle->packed;
     if (pickle->deflated) {
         f->inflated = sag_host_alloc(pickle->size);
-        if (!f->inflated) return pth_no_memory(f->path);
+        if (!f->inflated) return sag_pth_no_memory(f->path);
         SAG_TRY(sag_zip_read(f->zip, pickle, f->inflated));
         bytes = f->inflated;
     }
-    SAG_TRY(sag_pickle_read(bytes, pickle->size, &at, f->path, pth_globals, &f->pickle));
-    SAG_TRY(pth_parse_dictionary(f));
+    SAG_TRY(sag_pickle_read(bytes, pickle->size, &at, f->path, sag_pth_globals, &f->pickle));
+    SAG_TRY(sag_pth_parse_dictionary(f));
     for (int64_t i = 0; i < f->count; i++) {
         pth_tensor *t = &f->tensor[i];
         const sag_zip_entry *e = find_part(f->zip, pickle, folder, "data/", t->key->text, t->key->length);
@@ -252,17 +252,17 @@ static sag_status open_zip(sag_pth *f)
 static sag_status read_file(sag_pth *f, const char *path)
 {
     f->path = sag_host_alloc(strlen(path) + 1);
-    if (!f->path) return pth_no_memory(path);
+    if (!f->path) return sag_pth_no_memory(path);
     memcpy(f->path, path, strlen(path) + 1);
     SAG_TRY(sag_file_map_open(path, &f->map));
-    return sag_zip_is(f->map.bytes, f->map.size) ? open_zip(f) : pth_open_legacy(f);
+    return sag_zip_is(f->map.bytes, f->map.size) ? open_zip(f) : sag_pth_open_legacy(f);
 }
 
 sag_status sag_pth_open(const char *path, sag_pth **out)
 {
     *out = NULL;
     sag_pth *f = sag_host_alloc(sizeof *f);
-    if (!f) return pth_no_memory(path);
+    if (!f) return sag_pth_no_memory(path);
     sag_status status = read_file(f, path);
     if (status != SAG_OK)
         sag_pth_close(f);

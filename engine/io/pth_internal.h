@@ -42,15 +42,15 @@ struct sag_pth {
     int64_t count;
 };
 
-extern const char *const pth_globals[]; /* that a state dict's pickle may name */
+extern const char *const sag_pth_globals[]; /* that a state dict's pickle may name */
 
-sag_status pth_no_memory(const char *path);
+sag_status sag_pth_no_memory(const char *path);
 /* The stored message, with the file and the tensor in front of it. */
-sag_status pth_tensor_fail(const sag_pth *f, const pth_tensor *t, sag_status status);
-#define PTH_TENSOR_FAIL(f, t, ...) return pth_tensor_fail((f), (t), sag_fail(SAG_ERR_FORMAT, __VA_ARGS__))
+sag_status sag_pth_tensor_fail(const sag_pth *f, const pth_tensor *t, sag_status status);
+#define PTH_TENSOR_FAIL(f, t, ...) return sag_pth_tensor_fail((f), (t), sag_fail(SAG_ERR_FORMAT, __VA_ARGS__))
 
 /* f->pickle's root as f->tensor, where the storages lie excepted. */
-sag_status pth_parse_dictionary(sag_pth *f);
-sag_status pth_open_legacy(sag_pth *f);
+sag_status sag_pth_parse_dictionary(sag_pth *f);
+sag_status sag_pth_open_legacy(sag_pth *f);
 
 #endif

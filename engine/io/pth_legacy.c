@@ -60,7 +60,7 @@ static sag_status place_storages(const sag_pth *f, const sag_pickle_value *keys,
 {
     if (keys->kind != SAG_PICKLE_LIST) SAG_FAIL(SAG_ERR_FORMAT, "%s: lacks the list of its storages", f->path);
     pth_tensor **sorted = sag_host_alloc((size_t)f->count * sizeof *sorted);
-    if (!sorted) return pth_no_memory(f->path);
+    if (!sorted) return sag_pth_no_memory(f->path);
     for (int64_t i = 0; i < f->count; i++) sorted[i] = &f->tensor[i];
     if (f->count > 1) qsort(sorted, (size_t)f->count, sizeof *sorted, by_key);
     sag_status status = SAG_OK;
@@ -111,7 +111,7 @@ static sag_status check_machine(const sag_pth *f, const sag_pickle_value *v)
     return SAG_OK;
 }
 
-sag_status pth_open_legacy(sag_pth *f)
+sag_status sag_pth_open_legacy(sag_pth *f)
 {
     size_t at = 0;
     if (f->map.size < 2 || f->map.bytes[0] != 0x80)
@@ -119,8 +119,8 @@ sag_status pth_open_legacy(sag_pth *f)
     SAG_TRY(side_pickle(f, &at, check_magic));
     SAG_TRY(side_pickle(f, &at, check_protocol));
     SAG_TRY(side_pickle(f, &at, check_machine));
-    SAG_TRY(sag_pickle_read(f->map.bytes, f->map.size, &at, f->path, pth_globals, &f->pickle));
-    SAG_TRY(pth_parse_dictionary(f));
+    SAG_TRY(sag_pickle_read(f->map.bytes, f->map.size, &at, f->path, sag_pth_globals, &f->pickle));
+    SAG_TRY(sag_pth_parse_dictionary(f));
     sag_pickle *keys;
     SAG_TRY(sag_pickle_read(f->map.bytes, f->map.size, &at, f->path, no_globals, &keys));
     sag_status status = place_storages(f, sag_pickle_root(keys), at);
