@@ -24,7 +24,9 @@ __attribute__((visibility("default"))) int luaopen_sagan_core(lua_State *L)
     /* sub-tables, one file each */
     static const luaL_Reg parts[] = {{"system", lsag_open_system}, {"safetensors", lsag_open_safetensors},
                                      {"image", lsag_open_image},   {"events", lsag_open_events},
-                                     {"dataset", lsag_open_dataset}, {"metrics", lsag_open_metrics}};
+                                     {"dataset", lsag_open_dataset}, {"metrics", lsag_open_metrics},
+                                     {"pth", lsag_open_pth}, {"resizer", lsag_open_resizer},
+                                     {"sha256", lsag_open_sha256}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         parts[i].func(L);
         lua_setfield(L, -2, parts[i].name);

@@ -97,6 +97,9 @@ void lsag_push_shape(lua_State *L, sag_shape shape); /* a fresh table */
 bool lsag_find_dtype(const char *name, sag_dtype *dtype);
 bool lsag_find_device(const char *name, sag_device *device);
 
+/* Pushes {dtype, shape, bytes, supported}: what header() of a file of tensors says about one of them. */
+void lsag_push_file_entry(lua_State *L, const char *dtype, int rank, const int64_t *dim, size_t bytes, bool supported);
+
 /* Nested table (or number) at `index` into the tensor t; shapes must agree. `function` for the messages. */
 void lsag_write_table(lua_State *L, int index, sag_tensor *t, const char *function);
 /* The shape of a nested table; raises naming the element where it is ragged or no number. */
@@ -130,6 +133,9 @@ int lsag_open_image(lua_State *L);
 int lsag_open_events(lua_State *L);
 int lsag_open_dataset(lua_State *L);
 int lsag_open_metrics(lua_State *L);
+int lsag_open_pth(lua_State *L);
+int lsag_open_resizer(lua_State *L);
+int lsag_open_sha256(lua_State *L);
 int luaopen_sagan_core(lua_State *L);
 
 /* Parts of sagan.core itself: each adds its functions to the table on top of the stack. */

@@ -50,6 +50,23 @@ static void push_metadata(lua_State *L, const sag_safetensors *f)
     }
 }
 
+void lsag_push_file_entry(lua_State *L, const char *dtype, int rank, const int64_t *dim, size_t bytes, bool supported)
+{
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, dtype);
+    lua_setfield(L, -2, "dtype");
+    lua_createtable(L, rank, 0);
+    for (int k = 0; k < rank; k++) {
+        lua_pushinteger(L, dim[k]);
+        lua_rawseti(L, -2, k + 1);
+    }
+    lua_setfield(L, -2, "shape");
+    lua_pushinteger(L, (lua_Integer)bytes);
+    lua_setfield(L, -2, "bytes");
+    lua_pushboolean(L, supported);
+    lua_setfield(L, -2, "supported");
+}
+
 /* load(path) -> {name = tensor}, metadata */
 static int l_load(lua_State *L)
 {
@@ -86,19 +103,8 @@ static int l_header(lua_State *L)
     lua_newtable(L);
     for (int64_t i = 0; i < sag_safetensors_count(*f); i++) {
         const sag_safetensors_entry *e = sag_safetensors_at(*f, i);
-        lua_createtable(L, 0, 4);
-        lua_pushstring(L, e->supported ? sag_dtype_name(e->dtype) : e->dtype_name);
-        lua_setfield(L, -2, "dtype");
-        lua_createtable(L, e->rank, 0);
-        for (int k = 0; k < e->rank; k++) {
-            lua_pushinteger(L, e->dim[k]);
-            lua_rawseti(L, -2, k + 1);
-        }
-        lua_setfield(L, -2, "shape");
-        lua_pushinteger(L, (lua_Integer)e->bytes);
-        lua_setfield(L, -2, "bytes");
-        lua_pushboolean(L, e->supported);
-        lua_setfield(L, -2, "supported");
+        lsag_push_file_entry(L, e->supported ? sag_dtype_name(e->dtype) : e->dtype_name, e->rank, e->dim, e->bytes,
+                             e->supported);
         lua_setfield(L, -2, e->name);
     }
     push_metadata(L, *f);

@@ -11,6 +11,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "engine/io/zlib_memory.h"
+
 #define INPUT ((size_t)1 << 17)
 
 struct sag_stream {
@@ -24,18 +26,6 @@ struct sag_stream {
     int64_t given;  /* bytes handed out */
     uint8_t input[INPUT];
 };
-
-static void *z_alloc(void *opaque, unsigned count, unsigned size)
-{
-    (void)opaque;
-    return sag_host_alloc((size_t)count * size);
-}
-
-static void z_free(void *opaque, void *p)
-{
-    (void)opaque;
-    sag_host_free(p);
-}
 
 static sag_status refill(sag_stream *s)
 {
@@ -81,8 +71,8 @@ sag_status sag_stream_open(const char *path, sag_stream **out)
     status = refill(s);
     if (status != SAG_OK) goto fail;
     if (s->z.avail_in >= 2 && s->input[0] == 0x1f && s->input[1] == 0x8b) {
-        s->z.zalloc = z_alloc;
-        s->z.zfree = z_free;
+        s->z.zalloc = sag_zlib_alloc;
+        s->z.zfree = sag_zlib_free;
         if (inflateInit2(&s->z, 15 + 16) != Z_OK) { /* 16: gzip framing only */
             status = sag_fail(SAG_ERR_MEMORY, "%s: no memory to decompress it", path);
             goto fail;

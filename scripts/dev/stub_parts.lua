@@ -1,5 +1,6 @@
 -- luacheck: no max line length (tables of one line an entry)
---- What the parts of sagan.core offer (system, safetensors, image, events, dataset, metrics), for scripts/dev/stubs.lua.
+--- What the parts of sagan.core offer (system, safetensors, pth, sha256, image, resizer, events, dataset, metrics), for
+-- scripts/dev/stubs.lua.
 -- Functions: { name, "parameter:type ...", "returns", "what it does" }; a type that ends in ? may be left out; returns are
 -- separated by semicolons.
 -- Classes: { name, fields = {{ name, type, note }}, methods = functions }.
@@ -41,6 +42,30 @@ parts.safetensors = {
         { "header", "path:string", "table<string,table>? entries;table<string,string>|string metadata_or_message", "Names, dtypes and shapes, without reading the tensors." },
         { "save", "path:string tensors:table<string,sagan.Tensor> metadata:table<string,string>?", "true? ok;string? message", "All or nothing; the same bytes for the same content." },
         { "load_into", "path:string tensors:table<string,sagan.Tensor>", "true? ok;table<string,string>|string metadata_or_message", "Copies into tensors that exist; nothing changes when names or shapes differ." },
+    },
+}
+
+parts.pth = {
+    doc = "PyTorch state dicts, read as data: nothing in them is run. Layouts are the file's. A missing or broken file is nil, message, code.",
+    functions = {
+        { "load", "path:string", "table<string,sagan.Tensor>? tensors;string? message", "All tensors of a file: F32, F16, F64 as f32, BF16 as bf16, I32 and I64 as i32, U8 as u8." },
+        { "header", "path:string", "table<string,table>? entries;string? message", "Names, dtypes and shapes of what load would give, without reading the tensors." },
+    },
+}
+
+parts.resizer = {
+    doc = "Pictures to the Inception network's input; each rule is that of a program in the field, and their scores do not compare.",
+    functions = {
+        { "run", "images:sagan.Tensor rule:\"tf1\"|\"torch\"|\"clean\" side:integer?", "sagan.Tensor", "u8 {N,H,W,1 or 3} -> f32 {N,side,side,3} in [-1, 1]; side is 299. tf1: TensorFlow 1's bilinear; torch: bilinear with half-pixel centres; clean: Pillow's antialiased bicubic on floats." },
+        { "names", "", "string[]", "The rules." },
+    },
+}
+
+parts.sha256 = {
+    doc = "SHA-256 digests as 64 hexadecimal digits.",
+    functions = {
+        { "text", "text:string", "string", "Of a string." },
+        { "file", "path:string", "string? digest;string? message", "Of a file." },
     },
 }
 
@@ -138,7 +163,7 @@ parts.metrics = {
     },
 }
 
-parts.order = { "system", "safetensors", "image", "events", "dataset", "metrics" }
+parts.order = { "system", "safetensors", "pth", "sha256", "image", "resizer", "events", "dataset", "metrics" }
 
 parts.types = [[
 ---@alias sagan.Color integer|integer[]

@@ -1339,6 +1339,37 @@ function core.safetensors.save(path, tensors, metadata) end
 ---@return table<string,string>|string metadata_or_message
 function core.safetensors.load_into(path, tensors) end
 
+--- PyTorch state dicts, read as data: nothing in them is run. Layouts are the file's. A missing or broken file is nil, message, code.
+---@class sagan.core.pth
+core.pth = {}
+
+--- All tensors of a file: F32, F16, F64 as f32, BF16 as bf16, I32 and I64 as i32, U8 as u8.
+---@param path string
+---@return table<string,sagan.Tensor>? tensors
+---@return string? message
+function core.pth.load(path) end
+
+--- Names, dtypes and shapes of what load would give, without reading the tensors.
+---@param path string
+---@return table<string,table>? entries
+---@return string? message
+function core.pth.header(path) end
+
+--- SHA-256 digests as 64 hexadecimal digits.
+---@class sagan.core.sha256
+core.sha256 = {}
+
+--- Of a string.
+---@param text string
+---@return string
+function core.sha256.text(text) end
+
+--- Of a file.
+---@param path string
+---@return string? digest
+---@return string? message
+function core.sha256.file(path) end
+
 --- Pictures as u8 tensors {H,W,C} or {N,H,W,C}. Positions are x, y and count from 1; a colour is {r, g, b} or a number, 0 to 255.
 ---@class sagan.core.image
 core.image = {}
@@ -1470,6 +1501,21 @@ function core.image.text(image, x, y, text, scale, color) end
 ---@return integer width
 ---@return integer height
 function core.image.text_size(text, scale) end
+
+--- Pictures to the Inception network's input; each rule is that of a program in the field, and their scores do not compare.
+---@class sagan.core.resizer
+core.resizer = {}
+
+--- u8 {N,H,W,1 or 3} -> f32 {N,side,side,3} in [-1, 1]; side is 299. tf1: TensorFlow 1's bilinear; torch: bilinear with half-pixel centres; clean: Pillow's antialiased bicubic on floats.
+---@param images sagan.Tensor
+---@param rule "tf1"|"torch"|"clean"
+---@param side? integer
+---@return sagan.Tensor
+function core.resizer.run(images, rule, side) end
+
+--- The rules.
+---@return string[]
+function core.resizer.names() end
 
 ---@class sagan.EventWriter
 local EventWriter = {}
