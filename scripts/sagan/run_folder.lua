@@ -16,7 +16,7 @@ RunFolder.__index = RunFolder
 --- how loudly a run goes on, not what a step computes; the number of steps does enter the rates if they decay.
 local function forbidden_change(old, new)
     for _, change in ipairs(config_module.diff(old, new)) do
-        if not change.free or (change.field == "train.steps" and new.train.lr_decay_start > 0) then return change end
+        if not change.free or (change.field == "train.steps" and new.train.lr_decay > 0) then return change end
     end
 end
 

@@ -182,7 +182,7 @@ local function train(config, data, folder)
         if not ok then return nil, why end
     end
     say("train    on %s to step %d, batch %d, rates D %g / G %g; %s", core.device(), config.train.steps, config.train.batch,
-        config.optimizer.lr_d, config.optimizer.lr_g, folder.path)
+        trainer.rate_factor * config.optimizer.lr_d, trainer.rate_factor * config.optimizer.lr_g, folder.path)
     local started = system.now()
     local outcome, words = trainer:run()
     trainer.loader:close()

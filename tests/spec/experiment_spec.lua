@@ -163,7 +163,7 @@ describe("mistakes", function()
         assert.is_truthy(refused({}, { "lr_d=1" }):find("did you mean 'optimizer.lr_d'", 1, true))
         assert.is_truthy(refused({}, { "optimizer.lr_dd=1" }):find("did you mean 'optimizer.lr_d'", 1, true))
         assert.is_truthy(refused({}, { "train.bach=1" }):find("did you mean 'train.batch'", 1, true))
-        assert.is_truthy(refused({}, { "recipe=bigan" }):find("did you mean 'biggan'", 1, true))
+        assert.is_truthy(refused({}, { "recipe=bigan_pytorch" }):find("did you mean 'biggan_pytorch'", 1, true))
     end)
 
     it("in values say what is allowed", function()
