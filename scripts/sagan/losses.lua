@@ -26,8 +26,8 @@ end
 ---   D   d_weight (CE(real) + CE(fake)), without the second if not d_on_fake
 ---   G   g_weight CE(fake)
 ---@class sagan.ClassLoss
----@field discriminator fun(real: sagan.Tensor, real_labels: sagan.Tensor, fake: sagan.Tensor, fake_labels: sagan.Tensor): sagan.Tensor
----@field generator fun(fake: sagan.Tensor, labels: sagan.Tensor): sagan.Tensor
+---@field discriminator fun(real, real_labels, fake, fake_labels): sagan.Tensor  class logits {N, classes}, labels {N}
+---@field generator fun(fake, labels): sagan.Tensor
 
 --- The class loss with the weights of a configuration.
 ---@param config {d_weight: number, g_weight: number, d_on_fake: boolean}  its group `auxiliary`

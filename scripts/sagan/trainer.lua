@@ -314,11 +314,13 @@ local function is_due(step, every, last)
     return every > 0 and (step % every == 0) or step == last
 end
 
---- Trains to the last step. Returns "done", "interrupted" or "diverged"; nil and a message if a file could not be written.
+--- Trains to the last step, or to an earlier one, where it saves as at the last. Returns "done", "interrupted" or
+--- "diverged"; nil and a message if a file could not be written.
+---@param last integer?  train.steps
 ---@return string? outcome, string? message
-function Trainer:run()
+function Trainer:run(last)
     local config = self.config
-    local steps, batch = config.train.steps, config.train.batch
+    local steps, batch = last or config.train.steps, config.train.batch
     local bar = progress.new { total = steps, start = self.step, every_seconds = 15 }
     local logged, logged_at, losses_text = self.step, system.now(), ""
     system.catch_interrupts(true)
