@@ -217,7 +217,10 @@ local function in_processes(plan, records, todo, overrides, options, prefix)
     end
     pipe:close()
     system.remove(list)
-    if system.interrupted() then return 130 end
+    if system.interrupted() then
+        complain("interrupted: the runs save and stop; the same command continues")
+        return 130
+    end
 end
 
 -- The cells that these options ask for and that are not finished.

@@ -336,10 +336,10 @@ describe("the experiments in the tree", function()
 
     it("are studies where several arms are to be compared", function()
         local placement = assert(ablation.plan(load_experiment "attention_placement", { "profile=paper" }, "r", CPU))
-        local names = {}
-        for i, arm in ipairs(placement.arms) do names[i] = arm.name end
+        local columns = {}
+        for i, arm in ipairs(placement.arms) do columns[i] = arm.name end
         assert.same({ "none", "feat8", "feat16", "feat32", "feat64", "residual_feat8", "residual_feat16", "residual_feat32",
-            "residual_feat64" }, names)
+            "residual_feat64" }, columns)
         local stability = assert(ablation.plan(load_experiment "stability", { "profile=paper" }, "r", CPU))
         local steps = {}
         for i, stage in ipairs(stability.cells[1].stages) do steps[i] = stage.step end

@@ -115,6 +115,7 @@ describe("the way between two recipes", function()
         assert.equal("02-spectral_norm.discriminator", t.rows[1].arms["03-loss"].comparison.against)
         -- again: nothing is trained
         assert.is_nil(d:succeeds(words):find("run      ", 1, true))
-        has(d:succeeds(words .. " --print-commands --fresh"), "--score=score.lua --seeds=2 seed=1 --only 00-paper --runs found --fresh")
+        has(d:succeeds(words .. " --print-commands --fresh"),
+            "--score=score.lua --seeds=2 seed=1 --only 00-paper --runs found --fresh")
     end)
 end)
