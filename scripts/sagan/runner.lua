@@ -156,9 +156,10 @@ local function stand_ins(net)
         local module, size = child.module, child.name:match("^attention(%d+)$")
         if size and module.type == "ResidualBlock" then
             local count, attention = module:parameter_count(), math.floor(1.25 * module.channels ^ 2) + 1
-            lines[#lines + 1] = ("block    %s, feat%s: %s with %s parameters in place of attention's %s (%+.2f %%)"):format(
-                net.name, size, module:describe(), runner.thousands(count), runner.thousands(attention),
-                100 * (count / attention - 1))
+            local off = 100 * (count / attention - 1)
+            lines[#lines + 1] = ("block    %s, feat%s: %s with %s parameters in place of attention's %s (%+.2f %%)%s"):format(
+                net.name, size, module:describe(), runner.thousands(count), runner.thousands(attention), off,
+                math.abs(off) > 2 and "; equal counts need a larger model.width" or "")
         end
     end
     return lines

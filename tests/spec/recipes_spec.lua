@@ -137,6 +137,24 @@ describe("recipes", function()
         end)
     end
 
+    it("train: a step moves both networks and leaves them finite", function()
+        for _, name in ipairs(recipes.names) do
+            local c = assert(experiment.resolve({ recipe = name, profile = "quick", attention = "none",
+                model = { resolution = 32, width = 4, channels = 1, classes = 3 }, train = { batch = 4, steps = 4 } },
+                {}, { cuda = false }))[1]
+            if #resolved(name).model.attention.generator > 0 then
+                c.model.attention.generator, c.model.attention.discriminator = { 16 }, { 16 }
+            end
+            local t = require("sagan.trainer").new(c, { classes = 3 })
+            t.loader = { fill = function() end }
+            local G, D = t.G.slab:bytes(), t.D.slab:bytes()
+            t:iterate()
+            assert.is_nil(t:not_finite(), name)
+            assert.is_true(G ~= t.G.slab:bytes() and D ~= t.D.slab:bytes(), name)
+        end
+        core.clear_tape()
+    end)
+
     it("keep their rates' meaning at every scale, and their accumulation only at their own", function()
         for _, profile in ipairs { "quick", "small" } do
             for _, name in ipairs(recipes.names) do
