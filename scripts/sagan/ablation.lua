@@ -224,6 +224,17 @@ function ablation.plan(study, overrides, root, machine)
     return result
 end
 
+--- The same study with another score.
+---@param study sagan.Study
+---@param score fun(run: sagan.Run): table<string, number>?, string?
+---@return sagan.Study
+function ablation.with_score(study, score)
+    local copy = {}
+    for key, value in pairs(study) do copy[key] = value end
+    copy.score = score
+    return setmetatable(copy, Study)
+end
+
 --- Runs a study from the words of a command line.
 ---@param study sagan.Study
 ---@param args string[]

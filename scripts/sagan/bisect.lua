@@ -101,7 +101,7 @@ end
 --- The study of the way from A to B.
 ---@param a string  recipe
 ---@param b string  recipe
----@param options {overrides: string[]?, profile: string?, seeds: integer?, score: function?}
+---@param options {overrides: string[]?, profile: string?, seeds: integer?}
 ---@return sagan.Study? study
 ---@return string? message
 function bisect.study(a, b, options)
@@ -120,7 +120,7 @@ function bisect.study(a, b, options)
     return ablation {
         name = ("bisect-%s-%s"):format(a, b),
         question = ("Which of the differences between %s and %s moves the score?"):format(a, b),
-        base = base, arms = arms, seeds = options.seeds or 3, score = options.score, against = "previous",
+        base = base, arms = arms, seeds = options.seeds or 3, against = "previous",
     }
 end
 

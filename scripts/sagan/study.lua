@@ -23,6 +23,9 @@ Options
   --jobs N          N runs at a time, each a process with its share of the cores
   --print-commands  print one command for each run that is left, for GNU parallel, xargs or Slurm
   --table           print the table as it stands, and stop
+  --score FILE      score with the function that this Lua file returns: function(run) -> { name = value }; run has path, arm,
+                    seed, step, config, checkpoint (file) and log (rows)
+  --rescore         score finished runs again at their last step, training nothing
   --fresh           start over: empty the run folders first
   --runs DIR        where run folders live (default: $SAGAN_RUNS, else runs)
   -h, --help        this text
@@ -31,7 +34,8 @@ Examples
   sagan-lua experiments/stability.lua --dry-run
   sagan-lua experiments/stability.lua seed=1,2,3,4,5 --jobs 4
   sagan-lua experiments/attention_placement.lua profile=small --print-commands | parallel -j 8
-  sagan-lua experiments/attention_placement.lua profile=small       # afterwards: the table, and what failed again]]
+  sagan-lua experiments/attention_placement.lua profile=small       # afterwards: the table, and what failed again
+  sagan-lua experiments/stability.lua --score fid.lua --rescore]]
 
 local function say(...)
     io.stdout:write(string.format(...), "\n")
@@ -43,8 +47,8 @@ local function complain(message) io.stderr:write("sagan-lua: ", message, "\n") e
 -- Options of studies; the rest is the runner's.
 local function parse(args)
     local own, rest, i = {}, {}, 1
-    local flags = { ["--print-commands"] = "print_commands", ["--table"] = "table" }
-    local with_value = { ["--only"] = "only", ["--jobs"] = "jobs" }
+    local flags = { ["--print-commands"] = "print_commands", ["--table"] = "table", ["--rescore"] = "rescore" }
+    local with_value = { ["--only"] = "only", ["--jobs"] = "jobs", ["--score"] = "score" }
     while i <= #args do
         local word, value = args[i]:match("^(%-%-[%w-]+)=(.*)$")
         word = word or args[i]
@@ -72,6 +76,18 @@ local function parse(args)
     return options, overrides
 end
 
+--- The score function of a Lua file.
+---@param path string
+---@return function? score
+---@return string? message
+function study.load_score(path)
+    local chunk, message = loadfile(path, "t")
+    if not chunk then return nil, "--score: " .. message end
+    local score = chunk()
+    if type(score) ~= "function" then return nil, ("--score: %s returns no function(run)"):format(path) end
+    return score
+end
+
 local function quote(word)
     if word:find("^[%w_./=:,@%%+-]+$") then return word end
     return "'" .. word:gsub("'", [['\'']]) .. "'"
@@ -89,7 +105,9 @@ local function command_of(cell, prefix, overrides, options, threads)
     if threads then words[#words + 1] = "threads=" .. threads end
     words[#words + 1] = "--only " .. quote(cell.arm)
     if options.root then words[#words + 1] = "--runs " .. quote(options.root) end
+    if options.score then words[#words + 1] = "--score " .. quote(options.score) end
     if options.fresh then words[#words + 1] = "--fresh" end
+    if options.rescore then words[#words + 1] = "--rescore" end
     return table.concat(words, " ")
 end
 
@@ -172,7 +190,7 @@ local function in_this_process(plan, records, todo, options)
     for k, i in ipairs(todo) do
         local cell = plan.cells[i]
         local record, interrupted = study_cell.run(plan.study, cell, {
-            root = plan.path, fresh = options.fresh, position = (" (%d of %d)"):format(k, #todo),
+            root = plan.path, fresh = options.fresh, rescore = options.rescore, position = (" (%d of %d)"):format(k, #todo),
         })
         records[i] = record
         if records[i].reason then complain(("%s, seed %d: %s"):format(cell.arm, cell.seed, records[i].reason)) end
@@ -242,7 +260,8 @@ local function choose(plan, records, options)
     end
     local todo = {}
     for i, cell in ipairs(plan.cells) do
-        if (not wanted or wanted[cell.arm]) and not study_cell.is_finished(cell, records[i]) then
+        local left = not study_cell.is_finished(cell, records[i]) or options.rescore and records[i].outcome == "done"
+        if left and (not wanted or wanted[cell.arm]) then
             local conflict = not options.fresh and run_folder.at(cell.path):conflict(cell.config)
             if conflict then return nil, conflict end
             todo[#todo + 1] = i
@@ -261,6 +280,11 @@ function study.run(what, args, command)
     if not options then return complain(overrides) or 1 end
     if options.help then return say("%s", HELP) or 0 end
     if options.fields then return say("%s", config.describe_fields()) or 0 end
+    if options.score then
+        local score, why = study.load_score(options.score)
+        if not score then return complain(why) or 1 end
+        what = ablation.with_score(what, score)
+    end
     local plan, message = ablation.plan(what, overrides, run_folder.root(options.root))
     if not plan then return complain(message) or 1 end
     local records = read_all(plan, options.fresh)

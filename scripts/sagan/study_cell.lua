@@ -95,13 +95,14 @@ end
 --- Trains and scores what is left of a cell.
 ---@param study sagan.Study
 ---@param cell sagan.Cell
----@param options {root: string, fresh: boolean?, position: string}
+---@param options {root: string, fresh: boolean?, rescore: boolean?, position: string}  rescore: the last stage again
 ---@return sagan.CellRecord record
 ---@return boolean interrupted
 function study_cell.run(study, cell, options)
     local runner = require "sagan.runner"
     local record = options.fresh and blank(cell) or study_cell.read(cell)
     if options.fresh then system.remove(cell.path .. "/cell.json") end
+    if options.rescore and #record.scores == #cell.stages then table.remove(record.scores) end
     record.outcome, record.reason = "open", nil
     local before, started = record.seconds, system.now()
     local function keep(outcome, reason)

@@ -334,6 +334,26 @@ describe("running a study", function()
         assert.equal("", d:differing("straight" .. last, "staged" .. last))
     end)
 
+    it("scores with another function, and finished runs again without training", function()
+        write "again"
+        d:succeeds "again.lua --runs again"
+        d:write("score.lua", "return function(run) return { FID = run.step + run.seed + (run.arm == 'feat8' and 1 or 0) } end")
+        local text = d:succeeds "again.lua --runs again --score score.lua --rescore"
+        assert.is_nil(text:find("train    on", 1, true))
+        local rows = result("again", "again").rows
+        assert.equal(1, #rows)
+        assert.same({ "FID", 5.5, "worse" }, { rows[1].score, rows[1].arms.none.mean, rows[1].arms.feat8.comparison.verdict })
+        d:write("bad.lua", "return function(run) error('no weights', 0) end")
+        local _, code = d:run "again.lua --runs again --score bad.lua --rescore"
+        assert.equal(1, code)
+        assert.matches("^score: .-no weights", result("again", "again").missing[1].reason)
+        assert.same({}, result("again", "again").rows)
+        d:succeeds "again.lua --runs again --score score.lua" -- a failure to score is tried again, not trained again
+        assert.equal("worse", result("again", "again").rows[1].arms.feat8.comparison.verdict)
+        d:write("bad.lua", "return 3")
+        d:refuses("again.lua --score bad.lua", { "returns no function" })
+    end)
+
     it("runs arms in several processes with the same result", function()
         write "jobs"
         d:succeeds "jobs.lua --runs one"

@@ -116,6 +116,6 @@ describe("the way between two recipes", function()
         -- again: nothing is trained
         assert.is_nil(d:succeeds(words):find("run      ", 1, true))
         has(d:succeeds(words .. " --print-commands --fresh"),
-            "--score=score.lua --seeds=2 seed=1 --only 00-paper --runs found --fresh")
+            "--seeds=2 seed=1 --only 00-paper --runs found --score score.lua --fresh")
     end)
 end)

@@ -24,11 +24,12 @@ authors' own scale (profile=paper), bisect at a small one (profile=quick), where
 batch, the steps and the size of the networks.
 
 Options of bisect
-  --score FILE      a Lua file that returns function(run) -> { name = value }; run.path, run.checkpoint, run.config, run.step,
-                    run.log (default: the losses, which say little about pictures)
+  --score FILE      a Lua file that returns function(run) -> { name = value } (default: the losses, which say little about
+                    pictures)
   --seeds N         seeds 1 to N (default 3; seed=4,5,6 chooses others)
   --dry-run         print the plan, and stop
-  and --jobs N, --print-commands, --only STEP, --table, --fresh, --runs DIR: as for studies (sagan-lua STUDY.lua --help)
+  and --jobs N, --print-commands, --only STEP, --table, --rescore, --fresh, --runs DIR: as for studies
+  (sagan-lua STUDY.lua --help, which says what a run is)
 
 The same command again continues an interrupted bisect. It is a study: runs/bisect-A-B/study.json has every number.
 
@@ -124,22 +125,19 @@ end
 local BISECT_OPTIONS <const> = {
     ["--score"] = { "score", "text" }, ["--seeds"] = { "seeds", "count", 1000 }, ["--dry-run"] = { "dry_run" },
     ["--jobs"] = { "jobs", "count", 1024 }, ["--print-commands"] = { "print_commands" }, ["--only"] = { "only", "text" },
-    ["--table"] = { "table" }, ["--fresh"] = { "fresh" }, ["--runs"] = { "runs", "text" },
+    ["--table"] = { "table" }, ["--rescore"] = { "rescore" }, ["--fresh"] = { "fresh" }, ["--runs"] = { "runs", "text" },
 }
 -- in the form that a study takes
-local PASSED_ON <const> = { "dry_run", "jobs", "print_commands", "only", "table", "fresh", "runs" }
+local PASSED_ON <const> = { "dry_run", "jobs", "print_commands", "only", "table", "score", "rescore", "fresh", "runs" }
 
 local function run_bisect(a, b, overrides, o)
-    local score
-    if o.score then
-        local chunk, message = loadfile(o.score, "t")
-        if not chunk then return fail("--score: %s", message) end
-        score = chunk()
-        if type(score) ~= "function" then return fail("--score: %s returns no function(run)", o.score) end
+    if o.score then -- before anything is printed
+        local score, message = require("sagan.study").load_score(o.score)
+        if not score then return fail("%s", message) end
     end
     local ok, message = resolve({ a, b }, overrides, "quick")
     if not ok then return fail("%s", message) end
-    local study, why = bisect.study(a, b, { overrides = overrides, seeds = o.seeds, score = score })
+    local study, why = bisect.study(a, b, { overrides = overrides, seeds = o.seeds })
     if not study then return fail("%s", why) end
     if not (o.only or o.print_commands or o.table) then
         for _, line in ipairs(bisect.plan_lines(study)) do print(line) end
@@ -151,7 +149,6 @@ local function run_bisect(a, b, overrides, o)
         to[#to + 1] = override
     end
     local words = table.move(seed_words, 1, #seed_words, 1, {})
-    if o.score then command[#command + 1] = "--score=" .. o.score end
     if o.seeds then command[#command + 1] = "--seeds=" .. o.seeds end
     for _, key in ipairs(PASSED_ON) do
         if o[key] then words[#words + 1] = "--" .. key:gsub("_", "-") .. (o[key] ~= true and "=" .. o[key] or "") end
