@@ -49,7 +49,8 @@ static void run_piece(const gemm_job *job, const gemm_plan *p, const float *pack
             strip_kind kind = strip_kind_of(n1 - n);
             int64_t grain = strip_grain(kind), each = tile_rows(rows, grain);
             const float *b = packed_strip(packed, job->n, k0, depth, n / GEMM_NR);
-            tile_walk walk = {.segments = 1, .depth = strip_group(kind) > 1 ? whole : depth};
+            /* no further than pack_strip has cleared: what lies behind is an older product's */
+            tile_walk walk = {.segments = 1, .depth = round_up(depth, strip_group(kind))};
             for (int64_t i = 0; i < rows; i += each) {
                 tile_out out = {.row = row + i,
                                 .col = n,

@@ -10,7 +10,7 @@ local cli = {}
 local usage = [[
 usage: sagan-lua [options] [script.lua | command] [arguments]
 
-  script.lua [key=value ...]   runs a script; one that returns an experiment is trained, with these fields changed
+  script.lua [key=value ...]   runs a script; an experiment or a study that it returns is trained, with these fields changed
   command [arguments]          one of the commands below; `sagan-lua help COMMAND` tells more
   (nothing)                    a prompt: Lua 5.4 with the engine loaded
 
@@ -48,9 +48,11 @@ local function guarded(f, ...)
     return false, 1
 end
 
-local function is_experiment(value)
+--- The module that runs what a script returned: an experiment or a study; nil for anything else.
+local function runner_of(value)
     local meta = type(value) == "table" and getmetatable(value)
-    return type(meta) == "table" and rawget(meta, "__name") == "sagan.experiment"
+    local name = type(meta) == "table" and rawget(meta, "__name")
+    return name == "sagan.experiment" and "sagan.runner" or name == "sagan.ablation" and "sagan.ablation" or nil
 end
 
 --------------------------------------------------------------------------------------------------- commands
@@ -130,8 +132,9 @@ local function run_script(path, args)
     end
     local ok, value = guarded(chunk, table.unpack(args))
     if not ok then return value end
-    if not is_experiment(value) then return 0 end
-    local done, code = guarded(function() return require("sagan.runner").run(value, args) end)
+    local module = runner_of(value)
+    if not module then return 0 end
+    local done, code = guarded(function() return require(module).run(value, args) end)
     if not done then return code end
     return math.type(code) == "integer" and code or code == false and 1 or 0
 end

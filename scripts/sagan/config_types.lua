@@ -11,7 +11,8 @@
 ---@field seed? integer Seed of all random numbers.
 ---@field data? string Data set: auto, fashion-mnist, idx:PATH, cifar10:PATH, folder:PATH, pack:FILE, quadrupeds[:count].
 ---@field model? sagan.Fields.model The two networks.
----@field loss? "hinge"|"bce"|"wasserstein" Loss of both networks.
+---@field loss? "hinge"|"bce"|"wasserstein" Loss of both networks; bce is the first GAN's, with the generator's non-saturating form.
+---@field auxiliary? sagan.Fields.auxiliary The discriminator's class head (model.d_head=auxiliary).
 ---@field optimizer? sagan.Fields.optimizer Adam, one for each network.
 ---@field train? sagan.Fields.train The training loop.
 ---@field device? "auto"|"cpu"|"cuda" Where to compute.
@@ -30,8 +31,11 @@
 ---@field classes? integer|"data" Number of classes.
 ---@field z_dim? integer Length of the generator's random input.
 ---@field conditional? boolean Class-conditional: batch-norm tables in the generator, projection in the discriminator.
+---@field d_head? "projection"|"auxiliary" How D knows classes: projection (embedding of the label times features) or auxiliary (AC-GAN: a head that names them).
+---@field d_width? number Width of the discriminator, in units of model.width.
 ---@field d_hidden? "wide"|"thin" Channels inside a discriminator block: wide as its output, thin as its input.
 ---@field inplace_shortcut? boolean The shortcut of a discriminator block sees relu(x), as where an in-place ReLU overwrites x.
+---@field upsample? "nearest"|"bilinear" How the generator's blocks double the size; bilinear with half-pixel centres (align_corners=False).
 ---@field generator_linear_bias? boolean Bias of the generator's first layer.
 ---@field attention? sagan.Fields.model.attention Self-attention: where and in which form.
 ---@field spectral_norm? sagan.Fields.model.spectral_norm Spectral normalisation of the weights.
@@ -42,6 +46,7 @@
 ---@field generator? integer|integer[]|"none" Sizes of the generator's feature maps that attention follows.
 ---@field discriminator? integer|integer[]|"none" Sizes of the discriminator's feature maps that attention follows.
 ---@field form? "slides"|"pooled"|"v2"|"residual" slides: f, g C/8, h C; pooled: the official code's; v2: C/8 and back; residual: a block of as many parameters.
+---@field kernel? 3|5|7 Kernel of the residual form; as many parameters whatever its size.
 ---@field gamma_init? number Initial value of the gate gamma.
 ---@field spectral_norm? boolean Normalise the projections, in a network that has spectral norm.
 
@@ -52,12 +57,14 @@
 ---@field cbn? boolean Normalise the conditional batch-norm tables too; bounds every class's gains.
 ---@field iterations? integer Power iterations in one pass.
 ---@field eps? number Added to the norms that divide.
+---@field u_init? "normal"|"truncated" Distribution of the first u: normal, or cut off at two standard deviations. (Its length makes no difference.)
 ---@field through? boolean Let the gradient flow through the power iteration.
 ---@field update? "every_forward"|"own_step"|"real_pass" When u is stored: in each training pass, only in the net's own step, or (D) only in the pass of real images.
 
 ---@class sagan.Fields.model.batch_norm
 ---@field eps? number Added to the variance.
 ---@field momentum? number How far running statistics move to the batch's.
+---@field last_momentum? number The same in the normalisation before the last convolution; 0: as the others.
 ---@field gain_offset? number Added to the gain tables; 1 when they hold differences from 1.
 ---@field init? "identity"|"weights" Conditional tables start as gain 1 and bias 0, or like other weights.
 ---@field update? "every_forward"|"own_step" When running statistics move: in each training pass, or only in the generator's step.
@@ -69,9 +76,15 @@
 ---@field std? number Standard deviation for normal.
 ---@field bias? "zeros"|"fan_uniform" Initial biases: 0, or +-1/sqrt(fan in).
 
+---@class sagan.Fields.auxiliary
+---@field d_weight? number Weight of the cross-entropy of classes in D's loss.
+---@field g_weight? number Weight of the cross-entropy of classes in G's loss.
+---@field d_on_fake? boolean D learns to name the classes of fakes too, not of real images only.
+
 ---@class sagan.Fields.optimizer
 ---@field lr_g? number Learning rate of the generator.
 ---@field lr_d? number Learning rate of the discriminator.
+---@field rate_factor? number Factor of both rates: a scale of few steps needs larger ones, and an experiment's rates keep their meaning.
 ---@field beta1? number Adam's beta1.
 ---@field beta2? number Adam's beta2.
 ---@field eps? number Adam's epsilon.
@@ -91,7 +104,7 @@
 ---@field ema_start? integer Step from which the average is one; a plain copy before.
 ---@field flip? boolean Mirror each image with probability 1/2.
 ---@field dequantize? number Width of the uniform noise added to images in [-1, 1].
----@field lr_decay_start? integer Step from which the rates fall linearly to 0 at the last; 0: never.
+---@field lr_decay? number Share of the steps, at the end, in which the rates fall linearly to 0; 0: never, 1: from the first step.
 
 ---@class sagan.Fields.log
 ---@field every? integer Steps between two lines of the log.

@@ -244,9 +244,8 @@ local function check_whole(c)
     if c.train.batch % c.train.accumulate ~= 0 then
         error(("train.accumulate = %d does not divide train.batch = %d"):format(c.train.accumulate, c.train.batch), 0)
     end
-    if c.train.lr_decay_start >= c.train.steps and c.train.lr_decay_start > 0 then
-        error(("train.lr_decay_start = %d: it must be below train.steps = %d"):format(c.train.lr_decay_start,
-            c.train.steps), 0)
+    if c.model.d_head == "auxiliary" and not c.model.conditional then
+        error("model.d_head=auxiliary names classes, so model.conditional must be true", 0)
     end
 end
 

@@ -152,6 +152,7 @@ fields.groups = {
     ["model.spectral_norm"] = "Spectral normalisation of the weights.",
     ["model.batch_norm"] = "Batch normalisation in the generator.",
     ["model.init"] = "Initial values of the weights.",
+    auxiliary = "The discriminator's class head (model.d_head=auxiliary).",
     optimizer = "Adam, one for each network.",
     train = "The training loop.",
     log = "What is written down while training.",
@@ -176,16 +177,22 @@ field("model.classes", from_data(integer(1)), "data", "Number of classes.")
 field("model.z_dim", integer(1), 128, "Length of the generator's random input.")
 field("model.conditional", boolean, true,
     "Class-conditional: batch-norm tables in the generator, projection in the discriminator.")
+field("model.d_head", choice { "projection", "auxiliary" }, "projection",
+    "How D knows classes: projection (embedding of the label times features) or auxiliary (AC-GAN: a head that names them).")
+field("model.d_width", number { above = 0, to = 16 }, 1.0, "Width of the discriminator, in units of model.width.")
 field("model.d_hidden", choice { "wide", "thin" }, "wide",
     "Channels inside a discriminator block: wide as its output, thin as its input.")
 field("model.inplace_shortcut", boolean, false,
     "The shortcut of a discriminator block sees relu(x), as where an in-place ReLU overwrites x.")
+field("model.upsample", choice { "nearest", "bilinear" }, "nearest",
+    "How the generator's blocks double the size; bilinear with half-pixel centres (align_corners=False).")
 field("model.generator_linear_bias", boolean, true, "Bias of the generator's first layer.")
 
 field("model.attention.generator", sizes, { 32 }, "Sizes of the generator's feature maps that attention follows.")
 field("model.attention.discriminator", sizes, { 32 }, "Sizes of the discriminator's feature maps that attention follows.")
 field("model.attention.form", choice { "slides", "pooled", "v2", "residual" }, "slides",
     "slides: f, g C/8, h C; pooled: the official code's; v2: C/8 and back; residual: a block of as many parameters.")
+field("model.attention.kernel", choice { 3, 5, 7 }, 3, "Kernel of the residual form; as many parameters whatever its size.")
 field("model.attention.gamma_init", number { from = -10, to = 10 }, 0.0, "Initial value of the gate gamma.")
 field("model.attention.spectral_norm", boolean, true, "Normalise the projections, in a network that has spectral norm.")
 
@@ -196,12 +203,16 @@ field("model.spectral_norm.cbn", boolean, false,
     "Normalise the conditional batch-norm tables too; bounds every class's gains.")
 field("model.spectral_norm.iterations", integer(0, 100), 1, "Power iterations in one pass.")
 field("model.spectral_norm.eps", number { above = 0, below = 1 }, 1e-12, "Added to the norms that divide.")
+field("model.spectral_norm.u_init", choice { "normal", "truncated" }, "normal",
+    "Distribution of the first u: normal, or cut off at two standard deviations. (Its length makes no difference.)")
 field("model.spectral_norm.through", boolean, false, "Let the gradient flow through the power iteration.")
 field("model.spectral_norm.update", choice { "every_forward", "own_step", "real_pass" }, "every_forward",
     "When u is stored: in each training pass, only in the net's own step, or (D) only in the pass of real images.")
 
 field("model.batch_norm.eps", number { above = 0, below = 1 }, 1e-5, "Added to the variance.")
 field("model.batch_norm.momentum", number { above = 0, to = 1 }, 0.1, "How far running statistics move to the batch's.")
+field("model.batch_norm.last_momentum", number { from = 0, to = 1 }, 0.0,
+    "The same in the normalisation before the last convolution; 0: as the others.")
 field("model.batch_norm.gain_offset", number { from = 0, to = 1 }, 0.0,
     "Added to the gain tables; 1 when they hold differences from 1.")
 field("model.batch_norm.init", choice { "identity", "weights" }, "identity",
@@ -215,10 +226,17 @@ field("model.init.shortcut_gain", number { above = 0 }, 1.0, "Factor of the shor
 field("model.init.std", number { above = 0 }, 0.02, "Standard deviation for normal.")
 field("model.init.bias", choice { "zeros", "fan_uniform" }, "zeros", "Initial biases: 0, or +-1/sqrt(fan in).")
 
-field("loss", choice { "hinge", "bce", "wasserstein" }, "hinge", "Loss of both networks.")
+field("loss", choice { "hinge", "bce", "wasserstein" }, "hinge",
+    "Loss of both networks; bce is the first GAN's, with the generator's non-saturating form.")
+
+field("auxiliary.d_weight", number { from = 0, to = 1000 }, 1.0, "Weight of the cross-entropy of classes in D's loss.")
+field("auxiliary.g_weight", number { from = 0, to = 1000 }, 1.0, "Weight of the cross-entropy of classes in G's loss.")
+field("auxiliary.d_on_fake", boolean, true, "D learns to name the classes of fakes too, not of real images only.")
 
 field("optimizer.lr_g", number { from = 0, to = 1 }, 1e-4, "Learning rate of the generator.")
 field("optimizer.lr_d", number { from = 0, to = 1 }, 4e-4, "Learning rate of the discriminator.")
+field("optimizer.rate_factor", number { above = 0, to = 1000 }, 1.0,
+    "Factor of both rates: a scale of few steps needs larger ones, and an experiment's rates keep their meaning.")
 field("optimizer.beta1", number { from = 0, below = 1 }, 0.0, "Adam's beta1.")
 field("optimizer.beta2", number { from = 0, below = 1 }, 0.9, "Adam's beta2.")
 field("optimizer.eps", number { above = 0, below = 1 }, 1e-8, "Adam's epsilon.")
@@ -237,10 +255,11 @@ field("train.d_forward", choice { "together", "separate" }, "together",
 field("train.order", choice { "d_first", "g_first" }, "d_first", "Which network is updated first in a step.")
 field("train.ema_decay", number { from = 0, below = 1 }, 0.999,
     "Decay of the generator's moving average; 0: none. Training does not depend on it.")
-field("train.ema_start", integer(0), 1000, "Step from which the average is one; a plain copy before.")
+field("train.ema_start", integer(0), 2000, "Step from which the average is one; a plain copy before.")
 field("train.flip", boolean, false, "Mirror each image with probability 1/2.")
 field("train.dequantize", number { from = 0, to = 1 }, 0.0, "Width of the uniform noise added to images in [-1, 1].")
-field("train.lr_decay_start", integer(0), 0, "Step from which the rates fall linearly to 0 at the last; 0: never.")
+field("train.lr_decay", number { from = 0, to = 1 }, 0.0,
+    "Share of the steps, at the end, in which the rates fall linearly to 0; 0: never, 1: from the first step.")
 
 field("device", choice { "auto", "cpu", "cuda" }, "auto", "Where to compute.", "free")
 field("threads", integer(0, 4096), 0, "CPU threads; 0: all cores. The results do not depend on it.", "free")

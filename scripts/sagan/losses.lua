@@ -1,4 +1,5 @@
---- losses.lua - the adversarial losses by name, over logits {N,1}. FACTS: hinge is the paper's (eq. 4).
+--- losses.lua - what the two networks minimise: an adversarial loss over logits {N,1} by name (hinge is the paper's, eq. 4),
+--- and the cross-entropy of classes that an auxiliary head adds (Odena et al. 2017).
 local core = require "sagan.core"
 local ops = core.ops
 
@@ -19,6 +20,27 @@ local by_name = {
 ---@return sagan.Loss
 function losses.get(name)
     return by_name[name] or error("unknown loss '" .. tostring(name) .. "'; there are hinge, bce and wasserstein", 2)
+end
+
+--- What the class head adds to each network's loss:
+---   D   d_weight (CE(real) + CE(fake)), without the second if not d_on_fake
+---   G   g_weight CE(fake)
+---@class sagan.ClassLoss
+---@field discriminator fun(real, real_labels, fake, fake_labels): sagan.Tensor  class logits {N, classes}, labels {N}
+---@field generator fun(fake, labels): sagan.Tensor
+
+--- The class loss with the weights of a configuration.
+---@param config {d_weight: number, g_weight: number, d_on_fake: boolean}  its group `auxiliary`
+---@return sagan.ClassLoss
+function losses.auxiliary(config)
+    return {
+        discriminator = function(real, real_labels, fake, fake_labels)
+            local loss = ops.cross_entropy(real, real_labels)
+            if config.d_on_fake then loss = loss + ops.cross_entropy(fake, fake_labels) end
+            return loss:scale(config.d_weight)
+        end,
+        generator = function(fake, labels) return ops.cross_entropy(fake, labels):scale(config.g_weight) end,
+    }
 end
 
 return losses

@@ -8,8 +8,6 @@ local function largest(sizes)
     return most
 end
 
-local function times(factor, rate) return tonumber(("%.6g"):format(factor * rate)) end
-
 ---@class sagan.Profile
 ---@field doc string
 ---@field values fun(sizes: integer[], recipe: sagan.Config): table  fields, given all sizes of attention that the experiment
@@ -25,11 +23,11 @@ profiles.list = {
             local small = largest(sizes) <= 32
             return {
                 model = { resolution = small and 64 or 128, width = 8 },
-                -- A few thousand steps in place of a million: the recipe's rates times three, their ratio kept (a weight
-                -- can move by its rate in a step, and class tables start equal), and an average over hundreds of steps.
-                optimizer = { lr_g = times(3, recipe.optimizer.lr_g), lr_d = times(3, recipe.optimizer.lr_d) },
+                -- A few thousand steps in place of a million: a weight can move by its rate in a step, and class tables
+                -- start equal. The average is one over hundreds of steps.
+                optimizer = { rate_factor = 3 },
                 train = {
-                    batch = small and 16 or 8, steps = small and 3000 or 1000, ema_start = 200,
+                    batch = small and 16 or 8, steps = small and 3000 or 1000, ema_start = 200, accumulate = 1,
                     ema_decay = recipe.train.ema_decay > 0 and 0.995 or 0,
                 },
                 log = { every = 10 },
@@ -43,7 +41,7 @@ profiles.list = {
         values = function()
             return {
                 model = { resolution = 128, width = 32 },
-                train = { batch = 64, steps = 50000, ema_start = 1000 },
+                train = { batch = 64, steps = 50000, ema_start = 1000, accumulate = 1 },
                 log = { every = 50 },
                 sample = { every = 1000 },
                 checkpoint = { every = 2000 },
@@ -51,11 +49,10 @@ profiles.list = {
         end,
     },
     paper = {
-        doc = "128x128, width 64, batch 256, a million steps: days on a large GPU",
+        doc = "the recipe's own scale (the paper's: 128x128, width 64, batch 256, a million steps): days on a large GPU",
         values = function()
             return {
                 model = { resolution = 128, width = 64 },
-                train = { batch = 256, steps = 1000000, ema_start = 2000 },
                 log = { every = 100 },
                 sample = { every = 5000 },
                 checkpoint = { every = 5000 },

@@ -16,7 +16,7 @@ RunFolder.__index = RunFolder
 --- how loudly a run goes on, not what a step computes; the number of steps does enter the rates if they decay.
 local function forbidden_change(old, new)
     for _, change in ipairs(config_module.diff(old, new)) do
-        if not change.free or (change.field == "train.steps" and new.train.lr_decay_start > 0) then return change end
+        if not change.free or (change.field == "train.steps" and new.train.lr_decay > 0) then return change end
     end
 end
 
@@ -58,10 +58,29 @@ function RunFolder:config()
     return config
 end
 
+--- Why a run with this configuration cannot go on in the folder; nil if it can, or if nothing is there yet.
+---@param config table resolved
+---@return string? message
+function RunFolder:conflict(config)
+    if not system.stat(self.path .. "/config.lua") then return nil end
+    local old, broken = self:config()
+    if not old then return ("%s; --fresh starts over"):format(broken) end
+    -- what the data set decides may not be known yet; the folder has it
+    local change = forbidden_change(old, config_module.with_data(config, old.model))
+    if not change then return nil end
+    return ("%s holds another experiment: %s was %s, now %s; use another name=..., or --fresh to start over")
+        :format(self.path, change.field, config_module.literal(change.a), config_module.literal(change.b))
+end
+
+--- The folder at a path, which need not exist.
+---@param path string
+---@return sagan.RunFolder
+function run_folder.at(path) return setmetatable({ path = path }, RunFolder) end
+
 --- Prepares the folder of a configuration: makes it, locks it, and checks that it belongs to the same experiment.
 ---@param config table resolved
 ---@param options {root: string?, fresh: boolean?}
----@return sagan.RunFolder? folder, string? message
+---@return sagan.RunFolder? folder, string? message, string? code  "locked": another process is at it
 function run_folder.create(config, options)
     local path = ("%s/%s/seed-%d"):format(run_folder.root(options.root), config.name, config.seed)
     local self = setmetatable({ path = path }, RunFolder)
@@ -70,7 +89,8 @@ function run_folder.create(config, options)
     local lock, why, code = system.lock(path .. "/lock")
     if not lock then
         if code ~= "state" then return nil, why end
-        return nil, path .. ": another process is training in this folder; wait until it ends, or choose another name=..."
+        return nil, path .. ": another process is training in this folder; wait until it ends, or choose another name=...",
+            "locked"
     end
     self.lock = lock
     self:remove_leftovers()
@@ -78,16 +98,9 @@ function run_folder.create(config, options)
         ok, message = self:clear()
         if not ok then return nil, message end
     end
-    if system.stat(path .. "/config.lua") then
-        local old, broken = self:config()
-        if not old then return nil, ("%s; --fresh starts over"):format(broken) end
-        local change = forbidden_change(old, config)
-        if change then
-            return nil, ("%s holds another experiment: %s was %s, now %s; use another name=..., or --fresh to start over")
-                :format(path, change.field, config_module.literal(change.a), config_module.literal(change.b))
-        end
-        self.resumed = true
-    end
+    local conflict = self:conflict(config)
+    if conflict then return nil, conflict end
+    self.resumed = system.stat(path .. "/config.lua") ~= nil
     for _, sub in ipairs { "samples", "attention", "checkpoints" } do
         ok, message = system.mkdir(path .. "/" .. sub)
         if not ok then return nil, message end

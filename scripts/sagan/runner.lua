@@ -149,7 +149,23 @@ local function contact_sheet(data, folder)
     return core.image.write(folder.path .. "/samples/data.png", pictures.sheet(all, 10, names))
 end
 
-local function train(config, data, folder)
+--- "residual at feat32: G 81,922 parameters in place of attention's 81,921": what stands where attention would.
+local function stand_ins(net)
+    local lines = {}
+    for _, child in ipairs(net.children) do
+        local module, size = child.module, child.name:match("^attention(%d+)$")
+        if size and module.type == "ResidualBlock" then
+            local count, attention = module:parameter_count(), math.floor(1.25 * module.channels ^ 2) + 1
+            local off = 100 * (count / attention - 1)
+            lines[#lines + 1] = ("block    %s, feat%s: %s with %s parameters in place of attention's %s (%+.2f %%)%s"):format(
+                net.name, size, module:describe(), runner.thousands(count), runner.thousands(attention), off,
+                math.abs(off) > 2 and "; equal counts need a larger model.width" or "")
+        end
+    end
+    return lines
+end
+
+local function train(config, data, folder, last)
     local Trainer = require "sagan.trainer"
     core.threads(config.threads)
     core.winograd(config.winograd)
@@ -164,9 +180,13 @@ local function train(config, data, folder)
     end
     say("nets     %dx%d, width %d; G %s parameters (%s), D %s (%s)", config.model.resolution, config.model.resolution,
         config.model.width, runner.thousands(G:parameter_count()), sizes(G), runner.thousands(D:parameter_count()), sizes(D))
+    for _, net in ipairs { G, D } do
+        for _, line in ipairs(stand_ins(net)) do say("%s", line) end
+    end
     local step, message = trainer:resume()
     if not step then return nil, message end
     if message then io.stderr:write(message) end
+    if last and step >= last then return "done" end
     if step >= config.train.steps then
         say("done     this run has reached step %d already; train.steps=%d goes on, --fresh starts over", step, 2 * step)
         return "done"
@@ -181,10 +201,10 @@ local function train(config, data, folder)
         ok, why = contact_sheet(data, folder)
         if not ok then return nil, why end
     end
-    say("train    on %s to step %d, batch %d, rates D %g / G %g; %s", core.device(), config.train.steps, config.train.batch,
-        config.optimizer.lr_d, config.optimizer.lr_g, folder.path)
+    say("train    on %s to step %d, batch %d, rates D %g / G %g; %s", core.device(), last or config.train.steps, config.train.batch,
+        trainer.rate_factor * config.optimizer.lr_d, trainer.rate_factor * config.optimizer.lr_g, folder.path)
     local started = system.now()
-    local outcome, words = trainer:run()
+    local outcome, words = trainer:run(last)
     trainer.loader:close()
     trainer.log:close()
     local newest = folder:checkpoints()[1]
@@ -193,7 +213,7 @@ local function train(config, data, folder)
             newest and "step " .. newest.step or "the beginning")
     end
     if outcome == "diverged" then
-        return nil, ("%s; %s"):format(words, newest and newest.path .. " is the last good checkpoint" or "there is no checkpoint yet")
+        return "diverged", ("%s; %s"):format(words, newest and newest.path .. " is the last good checkpoint" or "there is no checkpoint yet")
     end
     say("%s step %d after %s", outcome == "done" and "done    " or "stopped at", trainer.step,
         progress.duration(system.now() - started))
@@ -242,16 +262,24 @@ local function run_one(config, options, position)
     if not data then return nil, message end
     config.model.classes, config.model.channels = data.classes, data.channels
     local folder
-    folder, message = run_folder.create(config, options)
-    if not folder then return nil, message end
+    local code
+    folder, message, code = run_folder.create(config, options)
+    if not folder then return nil, message, code end
     local lock <close> = folder.lock -- luacheck: ignore lock
-    return train(config, data, folder)
+    return train(config, data, folder, options.last)
 end
 
---- run_one, with an error that was raised turned into a message: the other arms of a sweep go on. Ctrl-C ends them all.
-local function run_guarded(config, options, position)
-    local ok, outcome, why = xpcall(run_one, require "sagan.traceback", config, options, position)
-    if ok then return outcome, why end
+--- One run from its configuration to its last step, or to `options.last`; the same call again goes on where it stopped. An
+--- error that is raised becomes a message, so that the other arms of a sweep go on. Ctrl-C ends them all.
+---@param config sagan.Config  resolved
+---@param options {root: string?, fresh: boolean?, last: integer?}
+---@param position string      " (2 of 5)", or ""
+---@return "done"|"interrupted"|"diverged"|nil outcome
+---@return string? why
+---@return string? code  "locked": another process trains there
+function runner.run_one(config, options, position)
+    local ok, outcome, why, code = xpcall(run_one, require "sagan.traceback", config, options, position)
+    if ok then return outcome, why, code end
     if outcome:find("^interrupted") or outcome:find(": interrupted", 1, true) then error("interrupted", 0) end
     return nil, outcome
 end
@@ -288,8 +316,8 @@ function runner.run(what, args)
     end
     local failed = 0
     for i, config in ipairs(configs) do
-        local outcome, why = run_guarded(config, options, #configs > 1 and (" (%d of %d)"):format(i, #configs) or "")
-        if not outcome then
+        local outcome, why = runner.run_one(config, options, #configs > 1 and (" (%d of %d)"):format(i, #configs) or "")
+        if not outcome or outcome == "diverged" then
             io.stderr:write(("sagan-lua: %s: %s\n"):format(config.name, why))
             failed = failed + 1
         elseif outcome == "interrupted" then

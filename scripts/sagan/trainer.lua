@@ -48,8 +48,9 @@ function Trainer.new(config, data)
         self.G:recompute_blocks()
         self.D:recompute_blocks()
     end
+    self.rate_factor = o.rate_factor or 1
     local function adam(net, lr)
-        return optimizer.adam(net, { lr = lr, beta1 = o.beta1, beta2 = o.beta2, eps = o.eps, tf_eps = o.tf_eps,
+        return optimizer.adam(net, { lr = lr * self.rate_factor, beta1 = o.beta1, beta2 = o.beta2, eps = o.eps, tf_eps = o.tf_eps,
             weight_decay = o.weight_decay })
     end
     self.adam_g, self.adam_d = adam(self.G, o.lr_g), adam(self.D, o.lr_d)
@@ -57,6 +58,7 @@ function Trainer.new(config, data)
         self.average = optimizer.average(self.G, { decay = t.ema_decay, start = t.ema_start })
     end
     self.loss = losses.get(config.loss)
+    self.class_loss = self.D.classifier and losses.auxiliary(config.auxiliary) or nil
 
     local i32 = { dtype = "i32" }
     local n, g_n = t.batch, t.batch * t.g_batch
@@ -101,20 +103,22 @@ local function record(ring, clock, values)
     for column, value in ipairs(values) do ops.record(ring, value, clock, column - 1) end
 end
 
---- D's logits for real and fake images, in one pass or in two (train.d_forward).
+--- D's logits for real and fake images, in one pass or in two (train.d_forward); then the class logits of both, if it
+--- has a class head.
 function Trainer:judge(real, real_labels, fake, fake_labels)
     local D, n = self.D, real:size(1)
     local policy = self.config.model.spectral_norm.update
     if self.config.train.d_forward == "separate" then
-        local on_real = D(real, real_labels)
+        local on_real, real_class = D(real, real_labels)
         D.update_spectral = policy ~= "real_pass"
-        local on_fake = D(fake, fake_labels)
+        local on_fake, fake_class = D(fake, fake_labels)
         D.update_spectral = true
-        return on_real, on_fake
+        return on_real, on_fake, real_class, fake_class
     end
     local labels = n == self.real_labels:size(1) and self.labels or ops.concat(real_labels, fake_labels, 1)
-    local logits = D(ops.concat(real, fake, 1), labels)
-    return logits:rows(1, n), logits:rows(n + 1, n)
+    local logits, classes = D(ops.concat(real, fake, 1), labels)
+    if not classes then return logits:rows(1, n), logits:rows(n + 1, n) end
+    return logits:rows(1, n), logits:rows(n + 1, n), classes:rows(1, n), classes:rows(n + 1, n)
 end
 
 --- [3] One step of the discriminator on the batch in self.images, self.real_labels.
@@ -129,8 +133,13 @@ function Trainer:discriminator_step()
     local means = self:parts(config.train.batch, function(first, rows)
         local fake_labels = self.fake_labels:rows(first, rows)
         local fake = core.no_grad(G, self.d_z:rows(first, rows), fake_labels)
-        local on_real, on_fake = self:judge(images:rows(first, rows), self.real_labels:rows(first, rows), fake, fake_labels)
-        return self.loss.discriminator(on_real, on_fake), on_real:detach():mean(), on_fake:detach():mean()
+        local real_labels = self.real_labels:rows(first, rows)
+        local on_real, on_fake, real_class, fake_class = self:judge(images:rows(first, rows), real_labels, fake, fake_labels)
+        local loss = self.loss.discriminator(on_real, on_fake)
+        if self.class_loss then
+            loss = loss + self.class_loss.discriminator(real_class, real_labels, fake_class, fake_labels)
+        end
+        return loss, on_real:detach():mean(), on_fake:detach():mean()
     end)
     G.update_spectral, G.update_statistics = true, true
     record(self.d_ring, self.d_clock, { means[1], means[2], means[3], D.slab.grad:norm() })
@@ -148,7 +157,9 @@ function Trainer:generator_step()
     D.update_spectral = config.model.spectral_norm.update == "every_forward"
     local means = self:parts(self.g_z:size(1), function(first, rows)
         local labels = self.g_labels:rows(first, rows)
-        return self.loss.generator(D(G(self.g_z:rows(first, rows), labels), labels))
+        local on_fake, fake_class = D(G(self.g_z:rows(first, rows), labels), labels)
+        local loss = self.loss.generator(on_fake)
+        return self.class_loss and loss + self.class_loss.generator(fake_class, labels) or loss
     end)
     D.update_spectral = true
     D:unfreeze()
@@ -160,11 +171,12 @@ end
 
 --- Linear decay of both rates to 0 at the last step, where the recipe has it.
 function Trainer:schedule()
-    local start, steps = self.config.train.lr_decay_start, self.config.train.steps
-    if start == 0 or self.step < start then return end
-    local left = (steps - self.step) / math.max(1, steps - start)
-    self.adam_g:set_rate(self.config.optimizer.lr_g * left)
-    self.adam_d:set_rate(self.config.optimizer.lr_d * left)
+    local steps, rates = self.config.train.steps, self.config.optimizer
+    local over = (self.config.train.lr_decay or 0) * steps
+    if over == 0 or self.step < steps - over then return end
+    local left = self.rate_factor * (steps - self.step) / over
+    self.adam_g:set_rate(rates.lr_g * left)
+    self.adam_d:set_rate(rates.lr_d * left)
 end
 
 --- One whole iteration.
@@ -307,11 +319,13 @@ local function is_due(step, every, last)
     return every > 0 and (step % every == 0) or step == last
 end
 
---- Trains to the last step. Returns "done", "interrupted" or "diverged"; nil and a message if a file could not be written.
+--- Trains to the last step, or to an earlier one, where it saves as at the last. Returns "done", "interrupted" or
+--- "diverged"; nil and a message if a file could not be written.
+---@param last integer?  train.steps
 ---@return string? outcome, string? message
-function Trainer:run()
+function Trainer:run(last)
     local config = self.config
-    local steps, batch = config.train.steps, config.train.batch
+    local steps, batch = last or config.train.steps, config.train.batch
     local bar = progress.new { total = steps, start = self.step, every_seconds = 15 }
     local logged, logged_at, losses_text = self.step, system.now(), ""
     system.catch_interrupts(true)

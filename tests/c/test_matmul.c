@@ -94,6 +94,33 @@ static void threads_do_not_matter(void **state)
 }
 
 /* x of any rank, with and without bias. */
+/* What an earlier product left in the packing buffer must not reach a later one: not even times zero, for 0 * NaN is
+ * NaN. */
+static void old_scratch_does_not_matter(void **state)
+{
+    (void)state;
+    double attr[] = {0, 0};
+    float nans[64 * 64];
+    for (int i = 0; i < 64 * 64; i++) nans[i] = NAN;
+    sag_tensor *poison[2];
+    for (int i = 0; i < 2; i++) poison[i] = make_tensor_from(sag_shape2(64, 64), nans);
+    for (int64_t n = 1; n <= 33; n++)
+        for (int64_t k = 1; k <= 9; k++) {
+            matmul_case t = {0, 7, n, k};
+            sag_tensor *in[2];
+            case_tensors(&t, 0, 0, in);
+            sag_tensor_release(apply(SAG_OP_matmul, poison, attr));
+            sag_tensor *y = apply(SAG_OP_matmul, in, attr);
+            for (int64_t i = 0; i < 7 * n; i++)
+                if (!isfinite(f32(y)[i])) fail_msg("%d columns, depth %d: not finite", (int)n, (int)k);
+            sag_tensor_release(y);
+            sag_tensor_release(in[0]);
+            sag_tensor_release(in[1]);
+        }
+    sag_tensor_release(poison[0]);
+    sag_tensor_release(poison[1]);
+}
+
 static void linear_matches_plain_loops(void **state)
 {
     (void)state;
@@ -168,7 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches_plain_loops),   cmocka_unit_test(gradients_are_differences),
         cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(linear_matches_plain_loops),
-        cmocka_unit_test(bad_shapes_are_named),
+        cmocka_unit_test(bad_shapes_are_named),  cmocka_unit_test(old_scratch_does_not_matter),
     };
     return cmocka_run_group_tests(tests, NULL, testing_teardown);
 }

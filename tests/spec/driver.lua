@@ -70,7 +70,7 @@ function driver:experiment(name, more)
     return self:write(name .. ".lua", ([[
 return require("sagan").experiment {
     name = %q, recipe = "paper", profile = "quick", data = "quadrupeds:64", attention = 16, seed = 5,
-    model = { resolution = 32, width = 4 }, optimizer = { lr_g = 1e-4, lr_d = 4e-4 },
+    model = { resolution = 32, width = 4 }, optimizer = { rate_factor = 1 },
     %s
 }
 ]]):format(name, more or ""))

@@ -229,7 +229,7 @@ describe("goldens:", function()
             local steps, model = tonumber(meta.steps), model_of(meta)
             local config = assert(require("sagan.experiment").resolve({
                 recipe = "paper", profile = "quick", data = "quadrupeds", seed = 1, model = model,
-                optimizer = { lr_g = tonumber(meta.lr_g), lr_d = tonumber(meta.lr_d), beta1 = tonumber(meta.beta1),
+                optimizer = { rate_factor = 1, lr_g = tonumber(meta.lr_g), lr_d = tonumber(meta.lr_d), beta1 = tonumber(meta.beta1),
                     beta2 = tonumber(meta.beta2), eps = tonumber(meta.eps) },
                 train = { batch = tonumber(meta.batch), ema_decay = tonumber(meta.ema_decay), steps = steps,
                     ema_start = tonumber(meta.ema_start) },

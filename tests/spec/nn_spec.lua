@@ -573,12 +573,74 @@ describe("blocks", function()
     end)
 
     it("ResidualBlock has about as many parameters as the attention it replaces", function()
-        for _, c in ipairs { 128, 256, 512 } do
-            local block, attention = nn.ResidualBlock { channels = c }, nn.SelfAttention { channels = c }
-            assert.is_true(math.abs(block:parameter_count() / attention:parameter_count() - 1) < 0.02)
+        for _, c in ipairs { 64, 128, 256, 512, 1024 } do
+            local attention = nn.SelfAttention { channels = c }:parameter_count()
+            for _, kernel in ipairs { 3, 5, 7 } do
+                if kernel * kernel <= 5 * c // 8 then -- one channel of the kernel is within the budget
+                    local plain = nn.ResidualBlock { channels = c, kernel = kernel }
+                    assert.equal(attention - 1, plain:parameter_count())
+                    assert.is_true(plain.wide >= 1)
+                    local normed = nn.ResidualBlock { channels = c, kernel = kernel, norm = {} }:parameter_count()
+                    assert.is_true(math.abs(normed / attention - 1) < 0.02, c .. " " .. normed)
+                end
+            end
         end
-        local x = random { 1, 4, 4, 16 }
-        assert.same(x.shape, nn.ResidualBlock { channels = 16, norm = {} }(x).shape)
+    end)
+
+    it("ResidualBlock adds two convolutions whose hidden channels are part k x k, part 1x1", function()
+        local x = random { 2, 4, 4, 32 }
+        for _, kernel in ipairs { 3, 5, 7 } do
+            for _, normed in ipairs { false, true } do
+                local b = nn.ResidualBlock { channels = 32, kernel = kernel, norm = normed and {} }:build { seed = 3 }
+                assert.same({ b.wide, kernel, kernel, 32 }, b.conv1.weight.shape)
+                assert.equal(kernel == 3, b.point1 ~= nil)
+                local pad = kernel // 2
+                local a = normed and ops.batch_norm(x, nil, nil, nil, nil, true, 0.1, 1e-5, true) or x:relu()
+                local function middle(h)
+                    return normed and ops.batch_norm(h, nil, nil, nil, nil, true, 0.1, 1e-5, true) or h:relu()
+                end
+                local y = ops.add(x, ops.conv2d(middle(ops.conv2d(a, b.conv1.weight, nil, 1, pad, pad)), b.conv2.weight, nil,
+                    1, pad, pad))
+                if b.point1 then
+                    y = ops.add(y, ops.conv2d(middle(ops.conv2d(a, b.point1.weight, nil)), b.point2.weight, nil))
+                end
+                assert_near(b(x), y, 1e-5)
+            end
+        end
+    end)
+
+    it("GeneratorBlock with bilinear upsampling takes half-pixel bilinear values between", function()
+        local x = random { 2, 3, 5, 4 }
+        local b = nn.GeneratorBlock { in_channels = 4, out_channels = 6, upsample = "bilinear" }:build { seed = 2 }
+        -- a plain loop: output i sits at (i + 1/2) / 2 - 1/2 of the input, whose border repeats
+        local function bilinear(t)
+            local v, shape = t:totable(), t.shape
+            local function at(n, i, j, c)
+                i, j = math.max(1, math.min(shape[2], i)), math.max(1, math.min(shape[3], j))
+                return v[n][i][j][c]
+            end
+            local out = {}
+            for n = 1, shape[1] do
+                out[n] = {}
+                for i = 1, 2 * shape[2] do
+                    out[n][i] = {}
+                    for j = 1, 2 * shape[3] do
+                        out[n][i][j] = {}
+                        local p, q = (i - 0.5) / 2 + 0.5, (j - 0.5) / 2 + 0.5
+                        local r, s = math.floor(p), math.floor(q)
+                        for c = 1, shape[4] do
+                            out[n][i][j][c] = (1 - p + r) * ((1 - q + s) * at(n, r, s, c) + (q - s) * at(n, r, s + 1, c))
+                                + (p - r) * ((1 - q + s) * at(n, r + 1, s, c) + (q - s) * at(n, r + 1, s + 1, c))
+                        end
+                    end
+                end
+            end
+            return core.tensor(out)
+        end
+        local h = bilinear(ops.batch_norm(x, nil, nil, nil, nil, true, 0.1, 1e-5, true))
+        h = ops.conv2d(h, b.conv1.weight, b.conv1.bias, 1, 1, 1)
+        h = ops.conv2d(ops.batch_norm(h, nil, nil, nil, nil, true, 0.1, 1e-5, true), b.conv2.weight, b.conv2.bias, 1, 1, 1)
+        assert_near(b(x), ops.add(h, ops.conv2d(bilinear(x), b.shortcut.weight, b.shortcut.bias)), 1e-5)
     end)
 
     it("have the gradients that differences show, through batch norm, attention and spectral norm", function()

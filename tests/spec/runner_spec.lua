@@ -336,7 +336,7 @@ describe("runs", function()
             end
         end)
 
-        it("lr_decay_start lets the rates fall linearly to 0, also in a continued run", function()
+        it("lr_decay lets the rates fall linearly to 0, also in a continued run", function()
             d:write("rates.lua", [[
                 local optimizer = require "sagan.optimizer"
                 local adam = optimizer.adam
@@ -360,12 +360,12 @@ describe("runs", function()
                 assert.equal(#wanted, #seen)
                 for i, rate in ipairs(wanted) do assert.near(rate, seen[i], 1e-6) end
             end
-            local whole = rates "train.lr_decay_start=4 --runs decay"
+            local whole = rates "train.lr_decay=0.5 --runs decay"
             for _, letter in ipairs { "D", "G" } do near({ 1, 1, 1, 1, 1, 0.75, 0.5, 0.25 }, whole[letter]) end
             os.remove(d:at("decay/tiny/seed-5/checkpoints/" .. LAST))
-            near({ 0.5, 0.25 }, rates("train.lr_decay_start=4 --runs decay").G)
-            d:refuses("tiny.lua train.lr_decay_start=8 --runs decay-2", { "train.lr_decay_start = 8", "train.steps = 8" })
-            d:refuses("tiny.lua train.lr_decay_start=4 train.steps=9 --runs decay", { "train.steps was 8, now 9" })
+            near({ 0.5, 0.25 }, rates("train.lr_decay=0.5 --runs decay").G)
+            near({ 1, 0.875 }, table.pack(table.unpack(rates("train.lr_decay=1 --runs decay-2").G, 1, 2)))
+            d:refuses("tiny.lua train.lr_decay=0.5 train.steps=9 --runs decay", { "train.steps was 8, now 9" })
         end)
 
         it("accumulate gives the gradients of the whole batch", function()

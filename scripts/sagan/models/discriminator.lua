@@ -2,6 +2,8 @@
 ---
 ---     x {N, R, R, channels} -> blocks, each halving the size or not -> ReLU -> sum over positions: h {N, C}
 ---     logit = linear(h) + h . embed(label)          {N, 1}; without classes the linear part alone
+---     with d_head = "auxiliary" (Odena et al. 2017) logit = linear(h), and a second result names the class:
+---     class_logits = classifier(h)                  {N, classes}
 ---
 --- Attention comes after the first block whose output has the size asked for.
 ---
@@ -17,6 +19,7 @@ local parts = require "sagan.models.parts"
 ---@class sagan.models.Discriminator: sagan.nn.Module
 ---@field attention table<integer, sagan.nn.SelfAttention>  by the size of the feature map
 ---@field classes integer?  nil: not conditional
+---@field classifier sagan.nn.Linear?  the auxiliary head
 ---@overload fun(config: table): sagan.models.Discriminator
 local Discriminator = nn.class("Discriminator")
 Discriminator.scoped = true
@@ -51,26 +54,33 @@ function Discriminator:init(config)
     self:add("linear", nn.Linear { in_features = last, out_features = 1, spectral_norm = s.spectral,
         init = s.init.plain, bias_init = s.init.bias })
     self.linear.output, self.output = "1", "1"
-    if s.classes then
-        local sn = config.spectral_norm or {}
+    if not s.classes then return end
+    local spectral = (config.spectral_norm or {}).embedding ~= false and s.spectral or false
+    if config.d_head == "auxiliary" then
+        self:add("classifier", nn.Linear { in_features = last, out_features = s.classes, init = s.init.plain,
+            spectral_norm = spectral, bias_init = s.init.bias })
+        self.classifier.output = tostring(s.classes)
+    else
         self:add("embedding", nn.Embedding { classes = s.classes, features = last, init = s.init.plain,
-            spectral_norm = sn.embedding ~= false and s.spectral or false })
+            spectral_norm = spectral })
         self.embedding.output = "1"
     end
 end
 
 ---@param x sagan.Tensor        {N, R, R, channels} in [-1, 1]
----@param labels? sagan.Tensor  {N} i32, counted from 0; unused if not conditional
+---@param labels? sagan.Tensor  {N} i32, counted from 0; unused if not conditional, and by the auxiliary head
 ---@return sagan.Tensor         logits {N, 1}
+---@return sagan.Tensor?        class logits {N, classes}, with the auxiliary head
 function Discriminator:forward(x, labels)
     local ops = core.ops
-    if self.classes and not labels then
+    if self.classes and not self.classifier and not labels then
         error("D: this discriminator is conditional: D(images, labels)", 3)
     end
     local h = parts.run(self.stages, x)
     core.set_path(self.full_path)
     h = ops.global_sum_pool(ops.relu(h))
     local logits = self.linear(h)
+    if self.classifier then return logits, self.classifier(h) end
     if not self.embedding then return logits end
     local row = self.embedding(labels)
     core.set_path(self.full_path)

@@ -37,6 +37,7 @@ function Generator:init(config)
     for i, b in ipairs(blocks) do
         local block = self:add("block" .. i, nn.GeneratorBlock {
             in_channels = b.input, out_channels = b.output, classes = s.classes, norm = s.norm,
+            upsample = config.upsample,
             spectral_norm = s.spectral, init = s.init.weights, shortcut_init = s.init.shortcut, bias_init = s.init.bias,
         })
         block.output = ("%dx%dx%d"):format(b.size, b.size, b.output)
@@ -49,7 +50,9 @@ function Generator:init(config)
         end
     end
     local last = blocks[#blocks].output
-    self:add("bn", nn.BatchNorm2d { channels = last, eps = s.norm.eps, momentum = s.norm.momentum, relu = true })
+    local momentum = (config.batch_norm or {}).last_momentum or 0
+    self:add("bn", nn.BatchNorm2d { channels = last, eps = s.norm.eps, relu = true,
+        momentum = momentum > 0 and momentum or s.norm.momentum })
     self:add("conv", nn.Conv2d { in_channels = last, out_channels = s.channels, padding = 1,
         spectral_norm = s.spectral, init = s.init.plain, bias_init = s.init.bias })
     self.output = ("%dx%dx%d"):format(s.resolution, s.resolution, s.channels)

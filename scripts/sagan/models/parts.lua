@@ -33,15 +33,20 @@ function parts.settings(config, net)
     local sn, bn, init = config.spectral_norm or {}, config.batch_norm or {}, config.init or {}
     local spectral = false
     if sn[net] ~= false then
-        spectral = { iterations = sn.iterations or 1, eps = sn.eps or 1e-12, through = sn.through or false }
+        spectral = {
+            iterations = sn.iterations or 1, eps = sn.eps or 1e-12, through = sn.through or false,
+            u_init = sn.u_init or "normal",
+        }
     end
     local kind = init.weights or "xavier"
     local function weights(gain)
         return { kind = kind, gain = gain, std = init.std }
     end
+    local width = whole(config, "width")
+    if net == "discriminator" then width = math.max(1, math.floor(width * (config.d_width or 1) + 0.5)) end
     return {
         resolution = whole(config, "resolution"),
-        width = whole(config, "width"),
+        width = width,
         channels = whole(config, "channels"),
         classes = config.conditional ~= false and whole(config, "classes") or nil,
         z_dim = config.z_dim or 128,
@@ -74,7 +79,7 @@ function parts.attention(s, net, channels)
     local spectral = attention.spectral_norm ~= false and s.spectral or false
     if form == "residual" then
         return nn.ResidualBlock {
-            channels = channels, spectral_norm = spectral, init = s.init.plain,
+            channels = channels, kernel = attention.kernel, spectral_norm = spectral, init = s.init.plain,
             norm = net == "generator" and { eps = s.norm.eps, momentum = s.norm.momentum } or false,
         }
     end

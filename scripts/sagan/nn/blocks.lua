@@ -6,8 +6,8 @@
 ---     without down     no pooling; the shortcut is the identity if the channels are equal, else 1x1
 --- ResidualBlock        what the paper puts in attention's place to compare with: equal size, equal channels
 ---
---- A 1x1 convolution commutes with nearest upsampling and with mean pooling, so the shortcuts run it at the smaller
---- size: the same function for a quarter of the work.
+--- A 1x1 convolution commutes with upsampling and with mean pooling, so the shortcuts run it at the smaller size: the same
+--- function for a quarter of the work.
 
 local core = require "sagan.core"
 local Module = require "sagan.nn.module"
@@ -25,10 +25,11 @@ local norm = require "sagan.nn.norm"
 ---@field out_channels integer
 ---@field classes? integer              nil: plain batch normalisation
 ---@field norm? table                   eps, momentum, gain_offset, gain_init, bias_init, spectral_norm
+---@field upsample? "nearest"|"bilinear"  nearest
 
 local function make_conv(class, from, to, o, kernel)
     return class {
-        in_channels = from, out_channels = to, kernel = kernel, padding = kernel == 3 and 1 or nil,
+        in_channels = from, out_channels = to, kernel = kernel, padding = kernel and kernel // 2 or nil,
         spectral_norm = o.spectral_norm, bias_init = o.bias_init,
         init = kernel == 1 and o.shortcut_init or o.init,
     }
@@ -40,6 +41,15 @@ local function make_norm(channels, o)
     return o.classes and norm.ConditionalBatchNorm2d(options) or norm.BatchNorm2d(options)
 end
 
+--- Bilinear x2 with half-pixel centres: nearest x2, then weights 1/4, 1/2, 1/4 along both axes, which are two 2x2 means;
+--- the border repeats because the first of them leaves its padding out.
+---@param x sagan.Tensor  {N, H, W, C}
+---@return sagan.Tensor   {N, 2H, 2W, C}
+local function upsample_bilinear(x)
+    local ops = core.ops
+    return ops.mean_pool(ops.mean_pool(ops.upsample(x), 2, 1, 1, false), 2, 1)
+end
+
 ---@class sagan.nn.GeneratorBlock: sagan.nn.Module
 ---@overload fun(options: sagan.nn.GeneratorBlockOptions): sagan.nn.GeneratorBlock
 local GeneratorBlock = Module.class("GeneratorBlock")
@@ -48,8 +58,13 @@ GeneratorBlock.scoped = true
 ---@param o sagan.nn.GeneratorBlockOptions
 function GeneratorBlock:init(o)
     self.in_channels, self.out_channels = o.in_channels, o.out_channels
+    self.bilinear = o.upsample == "bilinear"
     self:add("bn1", make_norm(o.in_channels, o))
-    self:add("conv1", make_conv(conv.UpConv2d, o.in_channels, o.out_channels, o))
+    if self.bilinear then
+        self:add("conv1", make_conv(conv.Conv2d, o.in_channels, o.out_channels, o, 3))
+    else
+        self:add("conv1", make_conv(conv.UpConv2d, o.in_channels, o.out_channels, o))
+    end
     self:add("bn2", make_norm(o.out_channels, o))
     self:add("conv2", make_conv(conv.Conv2d, o.out_channels, o.out_channels, o, 3))
     self:add("shortcut", make_conv(conv.Conv2d, o.in_channels, o.out_channels, o, 1))
@@ -60,9 +75,15 @@ end
 ---@return sagan.Tensor         {N, 2H, 2W, out}
 function GeneratorBlock:forward(x, labels)
     local ops = core.ops
-    local h = self.conv2(self.bn2(self.conv1(self.bn1(x, labels)), labels))
+    local h = self.bn1(x, labels)
+    if self.bilinear then
+        core.set_path(self.full_path)
+        h = upsample_bilinear(h)
+    end
+    h = self.conv2(self.bn2(self.conv1(h), labels))
     local s = self.shortcut(x)
     core.set_path(self.full_path)
+    if self.bilinear then return ops.add(h, upsample_bilinear(s)) end
     return ops.add_upsampled(h, s)
 end
 
@@ -122,42 +143,77 @@ end
 
 ---@class sagan.nn.ResidualBlockOptions: sagan.nn.ConvSettings
 ---@field channels integer
----@field hidden_channels? integer  the width that comes nearest to self-attention's 1.25 C^2 + 1 parameters
+---@field kernel? integer           3, 5 or 7; 3
 ---@field norm? table|false         batch normalisation before each ReLU, with these settings; false: none
 
+--- y = x + conv(relu(conv(relu(x)))) with as many parameters as self-attention's 1.25 C^2 + 1, whatever the kernel k: of the
+--- hidden channels `wide` come from and go to k x k convolutions and `narrow` to 1x1 ones, so the weights are
+--- 2 C (k^2 wide + narrow), a step of 2 C. (The paper says only that the counts are equal; its layout is not known.)
 ---@class sagan.nn.ResidualBlock: sagan.nn.Module
 ---@overload fun(options: sagan.nn.ResidualBlockOptions): sagan.nn.ResidualBlock
 local ResidualBlock = Module.class("ResidualBlock")
 ResidualBlock.scoped = true
 
+-- The widths whose count comes nearest to attention's; at least one channel sees its neighbours.
+local function hidden_widths(c, kernel, has_norm)
+    local target = 1.25 * c * c + 1
+    local best, wide, narrow
+    for w = 1, math.max(1, math.floor(target / (2 * c * kernel * kernel))) do
+        for n = 0, kernel * kernel - 1 do
+            local count = 2 * c * (kernel * kernel * w + n) + (has_norm and 2 * c + 2 * (w + n) or 0)
+            local miss = math.abs(count - target)
+            if not best or miss < best or miss == best and w > wide then best, wide, narrow = miss, w, n end
+        end
+    end
+    return wide, narrow
+end
+
 ---@param o sagan.nn.ResidualBlockOptions
 function ResidualBlock:init(o)
-    local c = o.channels
-    -- two 3x3 convolutions without biases: 18 c h = 1.25 c^2
-    local hidden = o.hidden_channels or math.max(1, math.floor(1.25 * c / 18 + 0.5))
-    self.channels, self.hidden_channels = c, hidden
-    local function make(from, to)
-        return conv.Conv2d { in_channels = from, out_channels = to, kernel = 3, padding = 1, bias = false,
-            spectral_norm = o.spectral_norm, init = o.init }
+    local c, kernel = o.channels, o.kernel or 3
+    self.channels, self.kernel = c, kernel
+    self.wide, self.narrow = hidden_widths(c, kernel, o.norm)
+    local function convolution(name, from, to, size)
+        self:add(name, conv.Conv2d { in_channels = from, out_channels = to, kernel = size, padding = size // 2, bias = false,
+            spectral_norm = o.spectral_norm, init = o.init })
     end
     local plain = { norm = o.norm or nil }
     if o.norm then self:add("bn1", make_norm(c, plain)) end
-    self:add("conv1", make(c, hidden))
-    if o.norm then self:add("bn2", make_norm(hidden, plain)) end
-    self:add("conv2", make(hidden, c))
+    convolution("conv1", c, self.wide, kernel)
+    if self.narrow > 0 then convolution("point1", c, self.narrow, 1) end
+    if o.norm then self:add("bn2", make_norm(self.wide + self.narrow, plain)) end
+    convolution("conv2", self.wide, c, kernel)
+    if self.narrow > 0 then convolution("point2", self.narrow, c, 1) end
 end
 
 ---@param x sagan.Tensor  {N, H, W, C}
 ---@return sagan.Tensor   the same shape
 function ResidualBlock:forward(x)
     local ops = core.ops
-    local h = self.conv1(self.bn1 and self.bn1(x) or ops.relu(x))
+    local a = self.bn1 and self.bn1(x) or ops.relu(x)
+    local h = self.conv1(a)
+    if self.point1 then
+        local p = self.point1(a)
+        core.set_path(self.full_path)
+        h = ops.concat(h, p, 4)
+    end
     core.set_path(self.full_path)
-    h = self.conv2(self.bn2 and self.bn2(h) or ops.relu(h))
+    h = self.bn2 and self.bn2(h) or ops.relu(h)
+    if not self.point2 then
+        h = self.conv2(h)
+    else
+        core.set_path(self.full_path)
+        local first, rest = ops.slice(h, 4, 1, self.wide), ops.slice(h, 4, self.wide + 1, self.narrow)
+        local wide, narrow = self.conv2(first), self.point2(rest)
+        core.set_path(self.full_path)
+        h = ops.add(wide, narrow)
+    end
     core.set_path(self.full_path)
     return ops.add(x, h)
 end
 
-function ResidualBlock:describe() return ("ResidualBlock %d, hidden %d"):format(self.channels, self.hidden_channels) end
+function ResidualBlock:describe()
+    return ("ResidualBlock %d, hidden %d %dx%d + %d 1x1"):format(self.channels, self.wide, self.kernel, self.kernel, self.narrow)
+end
 
 return { GeneratorBlock = GeneratorBlock, DiscriminatorBlock = DiscriminatorBlock, ResidualBlock = ResidualBlock }

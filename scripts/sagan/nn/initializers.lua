@@ -4,7 +4,7 @@
 --- Fans of a shape {O, R, S, I} or {O, I}: in = I R S, out = O R S.
 ---   xavier       uniform in +-gain sqrt(6 / (in + out))              Glorot and Bengio 2010, eq. 16
 ---   orthogonal   the matrix {O, rest} has orthonormal rows or columns times gain   Saxe et al. 2013
----   normal       mean 0, standard deviation std (0.02)
+---   normal       mean 0, standard deviation std (0.02); cut off at bound standard deviations if bound > 0
 ---   uniform      in +-bound;  fan_uniform: bound = 1 / sqrt(fan in), what PyTorch gives biases and weights
 ---   constant     value;  zeros, ones
 
@@ -14,7 +14,7 @@ local core = require "sagan.core"
 ---@field kind "xavier"|"orthogonal"|"normal"|"uniform"|"fan_uniform"|"constant"|"zeros"|"ones"
 ---@field gain? number    xavier, orthogonal: 1
 ---@field std? number     normal: 0.02
----@field bound? number   uniform: 0.05
+---@field bound? number   uniform: 0.05; normal: 0, no bound
 ---@field value? number   constant: 0
 ---@field fan_in? integer fan_uniform: instead of the shape's own, for biases
 
@@ -37,9 +37,9 @@ local function fans(shape)
     return shape[#shape] * receptive, shape[1] * receptive
 end
 
-local function normal(t, seed, stream, std)
+local function normal(t, seed, stream, std, bound)
     local clock <close> = core.zeros({ 2 }, { dtype = "i32", device = t.device })
-    core.ops.normal(t, clock, seed, stream, 0, std)
+    core.ops.normal(t, clock, seed, stream, 0, std, bound or 0)
 end
 
 local function uniform(t, seed, stream, bound)
@@ -81,7 +81,7 @@ local KINDS <const> = {
     zeros = function(t) t:zero_() end,
     ones = function(t) t:fill_(1) end,
     constant = function(t, _, o) t:fill_(o.value or 0) end,
-    normal = function(t, _, o, seed, stream) normal(t, seed, stream, o.std or 0.02) end,
+    normal = function(t, _, o, seed, stream) normal(t, seed, stream, o.std or 0.02, o.bound) end,
     uniform = function(t, _, o, seed, stream) uniform(t, seed, stream, o.bound or 0.05) end,
     fan_uniform = function(t, shape, o, seed, stream)
         uniform(t, seed, stream, 1 / math.sqrt(o.fan_in or (fans(shape))))

@@ -16,6 +16,7 @@ local initializers = require "sagan.nn.initializers"
 ---@field iterations? integer  power iterations a pass, 1
 ---@field eps? number          added to the norms that divide, 1e-12
 ---@field through? boolean     let the gradient flow through the iterations, as the official code does; false
+---@field u_init? "normal"|"truncated"  distribution of the first u and v, normal; truncated: within two standard deviations
 
 ---@class sagan.nn.BuildOptions
 ---@field seed? integer    0
@@ -27,12 +28,12 @@ local ALIGN <const> = 16 -- floats: 64 bytes, a cache line and an AVX-512 regist
 
 local function round_up(n) return (n + ALIGN - 1) // ALIGN * ALIGN end
 
-local SPECTRAL_DEFAULTS <const> = { iterations = 1, eps = 1e-12, through = false }
+local SPECTRAL_DEFAULTS <const> = { iterations = 1, eps = 1e-12, through = false, u_init = "normal" }
 
 local function merge_spectral(plan, spec, path)
     for key in pairs(spec.spectral) do
         if SPECTRAL_DEFAULTS[key] == nil then
-            error(("%s: spectral norm has no option '%s' (iterations, eps, through)"):format(path, key), 0)
+            error(("%s: spectral norm has no option '%s' (iterations, eps, through, u_init)"):format(path, key), 0)
         end
     end
     for key, default in pairs(SPECTRAL_DEFAULTS) do
@@ -116,12 +117,13 @@ local function initialise(root, seed)
     for name, tensor, spec in root:named_parameters() do
         initializers.fill(tensor, spec.shape, spec.init, seed, initializers.stream(root.full_path .. "." .. name))
     end
+    local start = { kind = "normal", std = 1, bound = (root.plan.options or {}).u_init == "truncated" and 2 or 0 }
     for _, l in ipairs(root.plan.layers) do
         local name = root.full_path .. "." .. l.name
         local u = l.module[l.spec.name .. "_u"]
         local v = l.module[l.spec.name .. "_v"]
-        initializers.fill(u, { l.rows }, { kind = "normal", std = 1 }, seed, initializers.stream(name .. "_u"))
-        initializers.fill(v, { l.columns }, { kind = "normal", std = 1 }, seed, initializers.stream(name .. "_v"))
+        initializers.fill(u, { l.rows }, start, seed, initializers.stream(name .. "_u"))
+        initializers.fill(v, { l.columns }, start, seed, initializers.stream(name .. "_v"))
         l.module[l.spec.name .. "_sigma"]:fill_(1)
     end
     root:reset_buffers()

@@ -1,12 +1,14 @@
 --- Recipes: the science of a run as data. A recipe names only what differs from the defaults in fields.lua, which are
---- the paper's; scale (resolution, width, batch, steps) belongs to profiles.
+--- the paper's. Batch and steps in it are its authors' own: profile=paper keeps them, the smaller profiles replace them.
 
 local nearest = require "sagan.nearest"
 
 local recipes = {}
 
 --- In the order of print.
-recipes.names = { "paper", "paper_v2", "tf_official", "biggan", "studiogan", "mimicry", "sngan" }
+recipes.names = {
+    "paper", "paper_v2", "tf_official", "biggan_pytorch", "studiogan", "mimicry", "sngan_projection", "acgan", "gan",
+}
 
 ---@class sagan.Recipe
 ---@field name string

@@ -1,6 +1,6 @@
 return {
     doc = "ajbrock/BigGAN-PyTorch, launch_SAGAN_bs128x2_ema: gains stored as differences from 1 and initialised like "
-        .. "weights, moving average 0.9999, beta2 0.999.",
+        .. "weights, moving average 0.9999 from step 2000, beta2 0.999.",
     values = {
         attention = 64,
         model = {
@@ -10,6 +10,6 @@ return {
             init = { bias = "fan_uniform" },
         },
         optimizer = { beta2 = 0.999 },
-        train = { ema_decay = 0.9999 },
+        train = { steps = 500000, accumulate = 2, ema_decay = 0.9999, ema_start = 2000 },
     },
 }

@@ -1,0 +1,223 @@
+--- study_table.lua - what a study has found so far: the numbers (for study.json) and the same as text, laid out like the
+--- paper's tables, one column an arm and one row a score.
+local statistics = require "sagan.statistics"
+local ablation = require "sagan.ablation"
+local config = require "sagan.config"
+local json = require "sagan.json"
+
+local study_table = {}
+
+---@class sagan.StudyRow
+---@field score string
+---@field share number       of the steps
+---@field better string?     "lower", "higher", or nil
+---@field arms table<string, {n: integer, mean: number?, sd: number?, comparison: table?}>
+
+local function rounded(share) return ("%.4g %%"):format(100 * share) end
+
+--- Values by arm and seed, for each score at each share of the steps.
+local function collect(plan, records)
+    local values, names = {}, {}
+    for i, cell in ipairs(plan.cells) do
+        for _, s in ipairs(records[i].scores) do
+            for name, value in pairs(s.values or {}) do
+                local key = name .. "\0" .. s.share
+                if not values[key] then
+                    values[key] = { score = name, share = s.share, by_arm = {} }
+                    names[#names + 1] = key
+                end
+                local by_arm = values[key].by_arm
+                by_arm[cell.arm] = by_arm[cell.arm] or {}
+                by_arm[cell.arm][cell.seed] = value
+            end
+        end
+    end
+    table.sort(names, function(a, b)
+        local x, y = values[a], values[b]
+        if x.score ~= y.score then return x.score < y.score end
+        return x.share < y.share
+    end)
+    local rows = {}
+    for i, key in ipairs(names) do rows[i] = values[key] end
+    return rows
+end
+
+--- "better", "worse", or for a score without a better direction "lower", "higher"; otherwise what is missing to tell.
+---@param c sagan.Comparison
+---@param better string?
+---@return string
+function study_table.verdict(c, better)
+    if c.n == 0 then return "no seed in common yet" end
+    if c.n == 1 then return "one seed in common: no interval" end
+    if c.decided then
+        local direction = c.mean < 0 and "lower" or "higher"
+        if not better then return direction end
+        return direction == better and "better" or "worse"
+    end
+    if not c.more then return "not distinguishable, no difference in sight" end
+    return ("not distinguishable yet, about %d more seed%s"):format(c.more, c.more == 1 and "" or "s")
+end
+
+--- Everything that is known: means, deviations, paired comparisons, and the reason of each cell that lacks.
+---@param plan sagan.StudyPlan
+---@param records sagan.CellRecord[]  of plan.cells
+---@return {rows: sagan.StudyRow[], missing: {arm: string, seed: integer, reason: string}[]}
+function study_table.results(plan, records)
+    local study, rows = plan.study, {}
+    for k, raw in ipairs(collect(plan, records)) do
+        local row = { score = raw.score, share = raw.share, better = ablation.direction(study, raw.score), arms = {} }
+        for i, arm in ipairs(plan.arms) do
+            local by_seed, list = raw.by_arm[arm.name] or {}, {}
+            for _, seed in ipairs(plan.seeds) do list[#list + 1] = by_seed[seed] end
+            local entry = { n = #list }
+            if #list > 0 then entry.mean, entry.sd = statistics.mean_sd(list) end
+            if i > 1 then
+                local against = plan.arms[study.against == "previous" and i - 1 or 1].name
+                entry.comparison = statistics.paired(by_seed, raw.by_arm[against] or {}, plan.seeds)
+                entry.comparison.against = against
+                entry.comparison.verdict = study_table.verdict(entry.comparison, row.better)
+            end
+            row.arms[arm.name] = entry
+        end
+        rows[k] = row
+    end
+    local missing = {}
+    for i, cell in ipairs(plan.cells) do
+        local r = records[i]
+        if r.outcome == "diverged" or r.outcome == "failed" then
+            missing[#missing + 1] = { arm = cell.arm, seed = cell.seed, reason = r.reason }
+        end
+        for _, s in ipairs(r.scores) do
+            if s.reason then
+                local reason = ("at %s: %s"):format(rounded(s.share), s.reason)
+                missing[#missing + 1] = { arm = cell.arm, seed = cell.seed, reason = reason }
+            end
+        end
+    end
+    return { rows = rows, missing = missing }
+end
+
+--- study.json: the plan, every cell's record, and the results.
+---@param plan sagan.StudyPlan
+---@param records sagan.CellRecord[]
+---@return string
+function study_table.json(plan, records)
+    local study, arms = plan.study, {}
+    for i, arm in ipairs(plan.arms) do
+        local changes = {}
+        for _, d in ipairs(arm.changes) do changes[d.field] = { from = config.literal(d.a), to = config.literal(d.b) } end
+        arms[i] = { name = arm.name, changes = changes }
+    end
+    local c = plan.arms[1].config
+    local results = study_table.results(plan, records)
+    return json.encode {
+        study = study.name, question = study.question or "", against = study.against or "base", seeds = plan.seeds,
+        recipe = c.recipe, profile = c.profile, data = c.data, steps = c.train.steps, resolution = c.model.resolution,
+        arms = arms, cells = json.array(records), rows = json.array(results.rows), missing = json.array(results.missing),
+    } .. "\n"
+end
+
+local function pad(text, width, right)
+    local space = (" "):rep(width - utf8.len(text))
+    return right and space .. text or text .. space
+end
+
+-- Columns of equal width; in several parts if they do not fit beside each other.
+local function grid(lines, heads, rows, wide)
+    local label, cell = 0, 0
+    for _, row in ipairs(rows) do label = math.max(label, utf8.len(row.label)) end
+    for i, head in ipairs(heads) do
+        cell = math.max(cell, utf8.len(head))
+        for _, row in ipairs(rows) do cell = math.max(cell, utf8.len(row[i])) end
+    end
+    local fit = math.max(1, (wide - label) // (cell + 2))
+    for from = 1, #heads, fit do
+        local to = math.min(#heads, from + fit - 1)
+        local function line(name, cells)
+            local parts = { pad(name, label) }
+            for i = from, to do parts[#parts + 1] = "  " .. pad(cells[i], cell, true) end
+            lines[#lines + 1] = (table.concat(parts):gsub("%s+$", ""))
+        end
+        line("", heads)
+        for _, row in ipairs(rows) do line(row.label, row) end
+    end
+end
+
+local function which_way(better) return better and (" (%s is better)"):format(better) or "" end
+
+local function published_rows(plan)
+    local table_ = require("sagan.published").get(plan.study.published)
+    local rows, shares = {}, plan.study.at or { 1 }
+    for _, score in ipairs(table_.scores) do
+        for _, share in ipairs(shares) do
+            local row, any = { label = score .. (#shares > 1 and " at " .. rounded(share) or "") }, false
+            for i, arm in ipairs(plan.arms) do
+                local entry = table_:entry(arm.name, share)
+                local value = entry and entry[score]
+                any = any or value
+                row[i] = value and tostring(value) or "-"
+            end
+            if any then rows[#rows + 1] = row end
+        end
+    end
+    return rows, table_
+end
+
+--- The text that is printed: the table, each arm against what it is compared with, what is missing and why, and published
+--- numbers.
+---@param plan sagan.StudyPlan
+---@param records sagan.CellRecord[]
+---@param wide? integer  columns of the terminal; 120
+---@return string[]
+function study_table.lines(plan, records, wide)
+    local study, lines = plan.study, {}
+    local results = study_table.results(plan, records)
+    local done = 0
+    for _, r in ipairs(records) do done = done + (r.outcome == "done" and 1 or 0) end
+    local c = plan.arms[1].config
+    lines[1] = ("%s   %d of %d runs done, profile %s, %dx%d, width %d, %d steps; mean ± standard deviation over seeds %s"):format(
+        study.name, done, #plan.cells, c.profile, c.model.resolution, c.model.resolution, c.model.width, c.train.steps,
+        table.concat(plan.seeds, ", "))
+    local heads, rows = {}, {}
+    for i, arm in ipairs(plan.arms) do heads[i] = arm.name end
+    local several = study.at and #study.at > 1
+    for k, r in ipairs(results.rows) do
+        local row = { label = r.score .. (several and " at " .. rounded(r.share) or "") }
+        for i, arm in ipairs(plan.arms) do
+            local e = r.arms[arm.name]
+            row[i] = not e.mean and "-" or e.sd and ("%.4g ± %.2g"):format(e.mean, e.sd) or ("%.4g"):format(e.mean)
+        end
+        rows[k] = row
+    end
+    if #rows > 0 then grid(lines, heads, rows, wide or 120) end
+    for _, r in ipairs(results.rows) do
+        if #plan.arms > 1 then
+            lines[#lines + 1] = ("%s%s%s, difference [95 %% interval] over paired seeds"):format(r.score,
+                several and " at " .. rounded(r.share) or "", which_way(r.better))
+        end
+        for i = 2, #plan.arms do
+            local name = plan.arms[i].name
+            local x = r.arms[name].comparison
+            lines[#lines + 1] = ("  %s - %s: %s%s%s"):format(name, x.against,
+                x.mean and ("%+.4g "):format(x.mean) or "", x.low and ("[%+.4g, %+.4g] "):format(x.low, x.high) or "", x.verdict)
+        end
+    end
+    if #results.missing > 0 then lines[#lines + 1] = "missing" end
+    for _, m in ipairs(results.missing) do
+        lines[#lines + 1] = ("  %s, seed %d: %s"):format(m.arm, m.seed, (tostring(m.reason):gsub("\n.*", "")))
+    end
+    if study.published then
+        local published, source = published_rows(plan)
+        if #published > 0 then
+            lines[#lines + 1] = ("published, another scale of run: %s"):format(source.source)
+            grid(lines, heads, published, wide or 120)
+            lines[#lines + 1] = "  " .. source:fingerprint_text()
+        end
+    end
+    if not study.score then
+        lines[#lines + 1] = "no score function: these are losses, which say whether a training is alive, not how good it is"
+    end
+    return lines
+end
+
+return study_table
