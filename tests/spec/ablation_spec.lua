@@ -88,7 +88,8 @@ local function records(plan, value)
     for i, cell in ipairs(plan.cells) do
         local v = value(cell.arm, cell.seed)
         out[i] = { arm = cell.arm, seed = cell.seed, outcome = v and "done" or "diverged",
-            reason = not v and "step 3: gone" or nil, steps = 3000, seconds = 1, scores = json.array(v and { { share = 1, step = 3000, values = { FID = v } } } or {}) }
+            reason = not v and "step 3: gone" or nil,
+            steps = 3000, seconds = 1, scores = json.array(v and { { share = 1, step = 3000, values = { FID = v } } } or {}) }
     end
     return out
 end
