@@ -128,8 +128,9 @@ static void test_matches_dense(void **state)
         }
 }
 
-/* Scores around `centre`: softmax does not see it, the way to the result does. Keys fill no tile. */
-static void shifted(float centre, int64_t d, int64_t e)
+/* Scores around `centre`, or around it and its negative by turns: softmax does not see a shift, the way to the result
+ * does. Keys fill no tile. */
+static void shifted(float centre, bool by_turns, int64_t d, int64_t e)
 {
     const int64_t nq = 50, nk = 150;
     const double scale = 1;
@@ -138,7 +139,7 @@ static void shifted(float centre, int64_t d, int64_t e)
     const float root = sqrtf(fabsf(centre));
     float *q = sag_tensor_data(in[0]), *k = sag_tensor_data(in[1]);
     for (int64_t i = 0; i < nq; i++) q[i * d] = root;
-    for (int64_t j = 0; j < nk; j++) k[j * d] = (centre < 0 ? -root : root) + 0.3f * k[j * d];
+    for (int64_t j = 0; j < nk; j++) k[j * d] = ((centre < 0) != (by_turns && j % 2) ? -root : root) + 0.3f * k[j * d];
     for (int i = 0; i < 3; i++) assert_ok(sag_tensor_require_grad(in[i]));
     sag_tensor *o = apply(SAG_OP_attention, in, &scale), *r = make_tensor(sag_shape3(1, nq, e), 4);
     dense t = dense_attention(in, scale, f32(r));
@@ -158,14 +159,16 @@ static void shifted(float centre, int64_t d, int64_t e)
 static void test_shifted_scores(void **state)
 {
     (void)state;
-    const float centres[] = {30, 41, 42, 100, 1000, -30, -41, -42, -100, -1000};
-    for (int i = 0; i < 8; i++) shifted(-92 - (float)i, 1, 8); /* beyond the last key p would be infinite */
-    for (int i = 0; i < 10; i++) {
-        shifted(centres[i], 1, 8);
-        shifted(centres[i], 2, 16);
-        shifted(centres[i], 4, 32);
-        shifted(centres[i], 9, 5);
-    }
+    const float centres[] = {30, 34, 36, 38, 42, 52, 100, 1000, -30, -36, -38, -42, -52, -100, -1000};
+    for (int i = 0; i < 8; i++) shifted(-92 - (float)i, false, 1, 8); /* beyond the last key p would be infinite */
+    for (int i = 0; i < 15; i++)
+        for (int by_turns = 0; by_turns < 2;
+             by_turns++) { /* by turns: scores whose difference leaves the range of exp */
+            shifted(centres[i], by_turns, 1, 8);
+            shifted(centres[i], by_turns, 2, 16);
+            shifted(centres[i], by_turns, 4, 32);
+            shifted(centres[i], by_turns, 9, 5);
+        }
 }
 
 static void test_gradients(void **state)
@@ -256,8 +259,8 @@ static void test_threads(void **state)
 {
     (void)state;
     const double scale = 1;
-    const int64_t sizes[][5] = {{2, 300, 300, 4, 32}, {1, 257, 1029, 9, 21}, {35, 60, 15, 3, 8}, {3, 259, 259, 1, 8},
-                                {2, 200, 300, 2, 16}};
+    const int64_t sizes[][5] = {
+        {2, 300, 300, 4, 32}, {1, 257, 1029, 9, 21}, {35, 60, 15, 3, 8}, {3, 259, 259, 1, 8}, {2, 200, 300, 2, 16}};
     for (int i = 0; i < 5; i++) {
         sag_tensor *in[3];
         make_inputs(in, sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3], sizes[i][4], 1);
