@@ -39,12 +39,11 @@ struct sag_neighbours {
 
 static const cpu_neighbours *choose_kernels(void)
 {
-    const char *isa = sag_cpu_isa();
 #ifdef SAGAN_ISA_AVX512
-    if (strcmp(isa, "avx512") == 0) return &cpu_neighbours_avx512;
+    if (strcmp(sag_cpu_isa(), "avx512") == 0) return &cpu_neighbours_avx512;
 #endif
 #ifdef SAGAN_ISA_AVX2
-    if (strcmp(isa, "avx2") == 0) return &cpu_neighbours_avx2;
+    if (strcmp(sag_cpu_isa(), "avx2") == 0) return &cpu_neighbours_avx2;
 #endif
 #ifdef SAGAN_ISA_GENERIC
     return &cpu_neighbours_generic;

@@ -263,6 +263,7 @@ describe("the auxiliary classifier", function()
         }, {}, { cuda = false }))[1]
         local t = require("sagan.trainer").new(c, { classes = 3 })
         t.adam_g.step, t.adam_d.step = function() end, function() end
+        t.G.release_grad, t.D.release_grad = function() end, function() end -- which the trainer would drop
         t.images:copy_(core.zeros(t.images.shape, { dtype = "u8" }))
         t.real_labels:copy_(labels { 0, 1, 2, 1 })
         return t
