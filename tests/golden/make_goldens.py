@@ -598,15 +598,21 @@ def make_networks():
 
 # -------------------------------------------------------------------------------------------------------- ten steps
 def make_training():
-    for seed in range(1000):
-        if train(seed):
-            return
+    """The seed whose ten steps stay farthest from all kinks: there, rounding would choose the way."""
+    best = None
+    for seed in range(200):
+        done = train(seed)
+        if done and (best is None or done[0] > best[0]):
+            best = done
+    margin, out, meta, losses = best
+    write("training", out, meta)
+    print(f"  seed {meta['seed']}, margin {margin:.1e}: " + ", ".join(f"{d:.4f} {g:.4f}" for d, g in losses))
 
 
 def train(seed):
     """Ten iterations: D step on real and fake in one pass (fakes without gradient, G in training mode), then G step with
     fresh z through D, whose weights stand still while its u moves. EMA of all of G: a copy before step 3, then 0.9."""
-    steps, decay, start = 10, float(np.float32(0.9)), 3
+    steps, decay, start, Margin.least = 10, float(np.float32(0.9)), 3, 1.0
     c, rng, out = config(batch=4, attention_d=[16]), np.random.default_rng(seed), {}
     G, D = Generator(rng, c), Discriminator(rng, c)
     put(out, "G", G.everything())
@@ -627,7 +633,7 @@ def train(seed):
             fake = G(z_d[t], d_labels[t])
         logits = D(torch.cat([to_float(pixels[t]), fake]), torch.cat([real_labels[t], d_labels[t]]))
         if ((logits[:n] < 1).sum() + (logits[n:] > -1).sum()).item() < 2:
-            return False  # the hinge leaves D next to nothing to learn from
+            return None  # the hinge leaves D next to nothing to learn from
         loss_d = hinge(logits[:n], logits[n:])
         for p, g in zip(D.values.values(), grads_of(D, loss_d).values()):
             p.grad = g
@@ -650,10 +656,9 @@ def train(seed):
     for k in list(noise):
         block, layer, _ = k.split(".")
         noise.add(f"{block}.bn2.running_mean" if layer == "conv1" else "bn.running_mean")
-    write("training", out, metadata(c, noise=" ".join(sorted(noise)), steps=steps, ema_decay=0.9, ema_start=start, lr_g=1e-4, lr_d=4e-4, beta1=0, beta2=0.9,
-                                    eps=1e-8, seed=seed))
-    print(f"  seed {seed}: " + ", ".join(f"{d:.4f} {g:.4f}" for d, g in losses))
-    return True
+    meta = metadata(c, noise=" ".join(sorted(noise)), steps=steps, ema_decay=0.9, ema_start=start, lr_g=1e-4, lr_d=4e-4,
+                    beta1=0, beta2=0.9, eps=1e-8, seed=seed)
+    return Margin.least, out, meta, losses
 
 
 if __name__ == "__main__":
