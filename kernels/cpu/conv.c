@@ -14,7 +14,7 @@
 static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    if (CPU_ISA(winograd_suits)(env, a, WINO_CONV, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a, WINO_CONV);
+    if (CPU_ISA(winograd_suits)(env, a, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a);
     patches x = {.x = a->x,
                  .h = a->h,
                  .w = a->w_in,
@@ -114,7 +114,7 @@ static int bwd_x_phase(sag_kernel_env *env, const conv_args *a, int64_t top, int
 static int cpu_conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    if (CPU_ISA(winograd_suits)(env, a, WINO_CONV, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a, WINO_CONV);
+    if (CPU_ISA(winograd_suits)(env, a, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a);
     int64_t *offset = env->scratch(env, (size_t)(a->r * a->s * a->k) * sizeof *offset);
     if (!offset) return SAG_KERNEL_NO_MEMORY;
     for (int64_t top = 0; top < a->stride; top++)
@@ -130,8 +130,8 @@ static int cpu_conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     int64_t pixels = a->n * a->p * a->q;
     int result = SAG_KERNEL_OK;
-    if (a->dw && CPU_ISA(winograd_suits)(env, a, WINO_CONV, WINO_BWD_W)) {
-        result = CPU_ISA(winograd_bwd_w)(env, a, WINO_CONV);
+    if (a->dw && CPU_ISA(winograd_suits)(env, a, WINO_BWD_W)) {
+        result = CPU_ISA(winograd_bwd_w)(env, a);
     } else if (a->dw) {
         patches x = {.x = a->x,
                      .h = a->h,

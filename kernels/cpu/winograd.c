@@ -28,9 +28,7 @@ typedef struct wino_conv {
     float *y;
     bool transposed; /* weights of the data gradient: turned, and `k` is their last dimension */
     int accumulate;
-    int64_t c, k, out_h, out_w; /* out: at full resolution */
-    int halving;                /* 2x2 outputs are added to one of y */
-    float scale;
+    int64_t c, k, out_h, out_w;  /* out: at full resolution */
     int64_t depth;               /* c with the zeros */
     int64_t rows, groups, tiles; /* tiles of a group, which one register tile takes; groups and tiles of a block */
     wino_layout v_at, m_at;      /* transformed inputs and products */
@@ -132,10 +130,9 @@ ONE_COPY void store_tile(const wino_conv *j, int64_t tile, int64_t k0, int64_t k
 {
     uint32_t rows_in = (uint32_t)j->in.rows, cols_in = (uint32_t)j->in.cols, line_of = (uint32_t)tile / cols_in;
     int64_t image = line_of / rows_in, i0 = line_of % rows_in * WINO_STEP, j0 = (uint32_t)tile % cols_in * WINO_STEP;
-    int side = WINO_STEP >> j->halving;
-    int64_t rows = cpu_min64(WINO_STEP, j->out_h - i0) >> j->halving;
-    int64_t cols = cpu_min64(WINO_STEP, j->out_w - j0) >> j->halving, width = j->out_w >> j->halving;
-    float *y = j->y + ((image * (j->out_h >> j->halving) + (i0 >> j->halving)) * width + (j0 >> j->halving)) * j->k;
+    int64_t rows = cpu_min64(WINO_STEP, j->out_h - i0);
+    int64_t cols = cpu_min64(WINO_STEP, j->out_w - j0), width = j->out_w;
+    float *y = j->y + ((image * j->out_h + i0) * width + j0) * j->k;
     bool whole = rows == WINO_STEP && cols == WINO_STEP;
     for (int64_t k = k0; k < k1; k += CPU_LANES) {
         int n = (int)cpu_min64(CPU_LANES, j->k - k);
@@ -147,18 +144,11 @@ ONE_COPY void store_tile(const wino_conv *j, int64_t tile, int64_t k0, int64_t k
             for (int r = 0; r < 4; r++, line += width * j->k)
 #pragma GCC unroll 4
                 for (int s = 0; s < 4; s++)
-                    tile_store(line + s * j->k, cpu_splat(j->scale) * o[r * 4 + s] + bias, CPU_LANES, NULL,
-                               j->accumulate);
+                    tile_store(line + s * j->k, o[r * 4 + s] + bias, CPU_LANES, NULL, j->accumulate);
             continue;
         }
-        if (j->halving)
-            for (int i = 0; i < 4; i++) {
-                const cpu_vec *q = o + (i / 2) * 8 + (i % 2) * 2;
-                o[i] = (q[0] + q[1]) + (q[4] + q[5]);
-            }
         for (int r = 0; r < rows; r++, line += width * j->k)
-            for (int s = 0; s < cols; s++)
-                tile_store(line + s * j->k, cpu_splat(j->scale) * o[r * side + s] + bias, n, NULL, j->accumulate);
+            for (int s = 0; s < cols; s++) tile_store(line + s * j->k, o[r * 4 + s] + bias, n, NULL, j->accumulate);
     }
 }
 
@@ -254,6 +244,7 @@ static int run(sag_kernel_env *env, wino_conv *j)
     if (!memory) return SAG_KERNEL_NO_MEMORY;
     gemm_clear(memory, zeros);
     j->in.zeros = memory;
+    env->flops = 2.0 * WINO_FREQS * (double)(j->in.tiles * j->c * j->k);
     bool shared = j->c * j->k > WIDE || j->in.tiles < env->threads * OWN_TILES;
     int64_t each = OWN_FLOATS / (WINO_FREQS * (j->c + j->k));
     cut(j, shared ? SHARED_TILES : each > OWN_TILES ? each : OWN_TILES);
@@ -274,40 +265,31 @@ static void set_tiles(wino_conv *j, const conv_args *a)
     j->in.tiles = a->n * j->in.rows * j->in.cols;
 }
 
-int CPU_ISA(winograd_fwd)(sag_kernel_env *env, const conv_args *a, wino_form form)
+int CPU_ISA(winograd_fwd)(sag_kernel_env *env, const conv_args *a)
 {
-    wino_shape s = wino_shape_of(a, form);
-    wino_conv j = {
-        .in = {.x = a->x, .h = s.h, .w = s.w, .c = a->c, .doubling = s.x_half, .top = -s.pad_h, .left = -s.pad_w},
-        .w = a->w,
-        .bias = a->b,
-        .y = a->y,
-        .c = a->c,
-        .k = a->k,
-        .out_h = s.p,
-        .out_w = s.q,
-        .halving = s.y_half,
-        .scale = s.scale};
+    wino_conv j = {.in = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w},
+                   .w = a->w,
+                   .bias = a->b,
+                   .y = a->y,
+                   .c = a->c,
+                   .k = a->k,
+                   .out_h = a->p,
+                   .out_w = a->q};
     set_tiles(&j, a);
     return run(env, &j);
 }
 
-int CPU_ISA(winograd_bwd_x)(sag_kernel_env *env, const conv_args *a, wino_form form)
+int CPU_ISA(winograd_bwd_x)(sag_kernel_env *env, const conv_args *a)
 {
-    wino_shape s = wino_shape_of(a, form);
-    wino_conv j = {
-        .in =
-            {.x = a->dy, .h = s.p, .w = s.q, .c = a->k, .doubling = s.y_half, .top = s.pad_h - 2, .left = s.pad_w - 2},
-        .w = a->w,
-        .transposed = true,
-        .y = a->dx,
-        .accumulate = a->accumulate,
-        .c = a->k,
-        .k = a->c,
-        .out_h = s.h,
-        .out_w = s.w,
-        .halving = s.x_half,
-        .scale = s.scale};
+    wino_conv j = {.in = {.x = a->dy, .h = a->p, .w = a->q, .c = a->k, .top = a->pad_h - 2, .left = a->pad_w - 2},
+                   .w = a->w,
+                   .transposed = true,
+                   .y = a->dx,
+                   .accumulate = a->accumulate,
+                   .c = a->k,
+                   .k = a->c,
+                   .out_h = a->h,
+                   .out_w = a->w_in};
     set_tiles(&j, a);
     return run(env, &j);
 }
@@ -318,18 +300,16 @@ int CPU_ISA(winograd_bwd_x)(sag_kernel_env *env, const conv_args *a, wino_form f
  * one; a tile's channel costs about TRANSFORM on its way in or out, a pair of channels, transformed once, PAIR or
  * PAIR_BACK.
  */
-bool CPU_ISA(winograd_suits)(const sag_kernel_env *env, const conv_args *a, wino_form form, wino_way way)
+bool CPU_ISA(winograd_suits)(const sag_kernel_env *env, const conv_args *a, wino_way way)
 {
     enum { TRANSFORM = 300, PAIR = 100, PAIR_BACK = 300 };
     if (env->no_winograd) return false;
-    if (form == WINO_CONV && (a->r != 3 || a->s != 3 || a->stride != 1 || a->pad_h > 2 || a->pad_w > 2)) return false;
-    wino_shape s = wino_shape_of(a, form);
-    int64_t h = way == WINO_BWD_X ? s.h : s.p, w = way == WINO_BWD_X ? s.w : s.q;
+    if (a->r != 3 || a->s != 3 || a->stride != 1 || a->pad_h > 2 || a->pad_w > 2) return false;
+    int64_t h = way == WINO_BWD_X ? a->h : a->p, w = way == WINO_BWD_X ? a->w_in : a->q;
     double tiles = (double)(a->n * tiles_along(h) * tiles_along(w));
     double c = (double)round_up(a->c, WINO_DEPTH), k = (double)round_up(a->k, WINO_DEPTH);
     double least = way == WINO_BWD_W ? 6 : 4; /* tiles that a product costs */
     double product = 1.15 * WINO_FREQS * (tiles < least ? least : tiles) * c * k;
     double fast = product + TRANSFORM * tiles * (c + k) + (way == WINO_BWD_W ? PAIR_BACK : PAIR) * c * k;
-    double taps = form == WINO_CONV ? 9 : 4; /* of the other way, for a pixel at full resolution */
-    return fast < taps * (double)(a->n * h * w) * (double)a->c * (double)a->k;
+    return fast < 9 * (double)(a->n * h * w) * (double)a->c * (double)a->k;
 }

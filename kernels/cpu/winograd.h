@@ -19,13 +19,11 @@
 #define WINO_DEPTH 16 /* channels are filled up with zeros to a multiple of this */
 
 /*
- * A map of NHWC pixels seen as tiles: tile (i, j) of an image has its first pixel at (4 i + top, 4 j + left). With
- * doubling 1 every pixel of x stands for 2x2 pixels of the map.
+ * A map of NHWC pixels seen as tiles: tile (i, j) of an image has its first pixel at (4 i + top, 4 j + left).
  */
 typedef struct wino_map {
     const float *x;
     int64_t h, w, c;
-    int doubling;
     int64_t rows, cols; /* tiles of an image */
     int64_t top, left;
     int64_t tiles;
@@ -47,33 +45,10 @@ static inline wino_layout wino_layout_of(int64_t tiles, int64_t channels)
 
 typedef enum wino_way { WINO_FWD, WINO_BWD_X, WINO_BWD_W } wino_way;
 
-/*
- * conv2d; upconv, a convolution of doubled pixels; convpool, a convolution whose outputs are averaged 2x2. Either is
- * one at full resolution that reads or writes another map, and needs 9 multiplies for a small pixel (4x4 taps at stride
- * 2 need 16).
- */
-typedef enum wino_form { WINO_CONV, WINO_UP, WINO_POOL } wino_form;
-
-/* The convolution at full resolution. */
-typedef struct wino_shape {
-    int64_t h, w, p, q, pad_h, pad_w;
-    int x_half, y_half; /* x or y has half the resolution */
-    float scale;        /* of the products */
-} wino_shape;
-
-static inline wino_shape wino_shape_of(const conv_args *a, wino_form form)
-{
-    wino_shape s = {a->h, a->w_in, a->p, a->q, a->pad_h, a->pad_w, form == WINO_UP, form == WINO_POOL, 1.0f};
-    if (form == WINO_UP) s.h = a->p, s.w = a->q;
-    if (form == WINO_POOL) s.p = a->h, s.q = a->w_in, s.scale = 0.25f;
-    if (form != WINO_CONV) s.pad_h = s.pad_w = 1;
-    return s;
-}
-
 /* Is it possible, allowed and faster than the plain way? */
-bool CPU_ISA(winograd_suits)(const sag_kernel_env *env, const conv_args *a, wino_form form, wino_way way);
-int CPU_ISA(winograd_fwd)(sag_kernel_env *env, const conv_args *a, wino_form form);
-int CPU_ISA(winograd_bwd_x)(sag_kernel_env *env, const conv_args *a, wino_form form);
-int CPU_ISA(winograd_bwd_w)(sag_kernel_env *env, const conv_args *a, wino_form form); /* dw only */
+bool CPU_ISA(winograd_suits)(const sag_kernel_env *env, const conv_args *a, wino_way way);
+int CPU_ISA(winograd_fwd)(sag_kernel_env *env, const conv_args *a);
+int CPU_ISA(winograd_bwd_x)(sag_kernel_env *env, const conv_args *a);
+int CPU_ISA(winograd_bwd_w)(sag_kernel_env *env, const conv_args *a); /* dw only */
 
 #endif

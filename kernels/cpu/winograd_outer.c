@@ -34,7 +34,6 @@ static tile_kernel *const narrow_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_E
 typedef struct wino_outer {
     const conv_args *a;
     wino_map x, dy;
-    float scale;
     int64_t block;          /* tiles */
     wino_layout x_at, y_at; /* of a block */
     int64_t range;          /* channels of a range; its sums: [frequency][strip of c][k][c] */
@@ -78,8 +77,8 @@ static void finish(const wino_outer *j, const float *sums, int64_t slices, int64
                 for (int f = 0; f < WINO_FREQS; f++) u[f] += cpu_load(s + slice * j->floats + f * j->freq);
             wino_weight_gradient(u, w);
             for (int t = 0; t < 9; t++)
-                tile_store(a->dw + ((k0 + k) * 9 + t) * a->c + c0 + c, cpu_splat(j->scale) * w[t],
-                           (int)cpu_min64(CPU_LANES, cs - c), NULL, a->accumulate_dw);
+                tile_store(a->dw + ((k0 + k) * 9 + t) * a->c + c0 + c, w[t], (int)cpu_min64(CPU_LANES, cs - c), NULL,
+                           a->accumulate_dw);
         }
 }
 
@@ -167,21 +166,19 @@ static int run_ranges(sag_kernel_env *env, const wino_outer *j)
     return SAG_KERNEL_OK;
 }
 
-int CPU_ISA(winograd_bwd_w)(sag_kernel_env *env, const conv_args *a, wino_form form)
+int CPU_ISA(winograd_bwd_w)(sag_kernel_env *env, const conv_args *a)
 {
-    wino_shape s = wino_shape_of(a, form);
-    int64_t rows = cpu_ceil_div(s.p, WINO_STEP), cols = cpu_ceil_div(s.q, WINO_STEP), tiles = a->n * rows * cols;
-    wino_outer j = {
-        .a = a,
-        .x = {.x = a->x, .h = s.h, .w = s.w, .c = a->c, .doubling = s.x_half, .top = -s.pad_h, .left = -s.pad_w},
-        .dy = {.x = a->dy, .h = s.p, .w = s.q, .c = a->k, .doubling = s.y_half},
-        .scale = s.scale};
+    int64_t rows = cpu_ceil_div(a->p, WINO_STEP), cols = cpu_ceil_div(a->q, WINO_STEP), tiles = a->n * rows * cols;
+    wino_outer j = {.a = a,
+                    .x = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w},
+                    .dy = {.x = a->dy, .h = a->p, .w = a->q, .c = a->k}};
     j.x.rows = j.dy.rows = rows, j.x.cols = j.dy.cols = cols, j.x.tiles = j.dy.tiles = tiles;
     int64_t zeros = round_up(a->c > a->k ? a->c : a->k, 16);
     float *memory = env->scratch(env, (size_t)zeros * sizeof *memory);
     if (!memory) return SAG_KERNEL_NO_MEMORY;
     gemm_clear(memory, zeros);
     j.x.zeros = j.dy.zeros = memory;
+    env->flops = 2.0 * WINO_FREQS * (double)(tiles * a->c * a->k);
 
     bool slices = a->k <= NARROW && a->c <= NARROW;
     j.block = tiles <= ONCE && !slices ? tiles : a->k * a->c > 256 * 256 ? ONCE : cpu_min64(CHAIN, tiles);

@@ -116,17 +116,17 @@ static inline bool wino_find_pixels(const wino_map *m, int64_t tile, int side, w
     int64_t image = line_of / rows, i0 = line_of % rows * WINO_STEP + m->top;
     int64_t j0 = (uint32_t)tile % cols * WINO_STEP + m->left;
     bool exists = tile < m->tiles;
-    if (!m->doubling && exists && i0 >= 0 && j0 >= 0 && i0 + side <= m->h && j0 + side <= m->w) {
+    if (exists && i0 >= 0 && j0 >= 0 && i0 + side <= m->h && j0 + side <= m->w) {
         s->step = m->c;
         for (int i = 0; i < side; i++) s->row[i] = m->x + ((image * m->h + i0 + i) * m->w + j0) * m->c;
         return true;
     }
     for (int i = 0; i < side; i++) {
         bool inside = exists && i0 + i >= 0 && i0 + i < m->h;
-        int64_t line = (image * (m->h >> m->doubling) + ((i0 + i) >> m->doubling)) * (m->w >> m->doubling);
+        int64_t line = (image * m->h + i0 + i) * m->w;
         for (int j = 0; j < side; j++) {
             bool real = inside && j0 + j >= 0 && j0 + j < m->w;
-            s->pixel[i * side + j] = real ? m->x + (line + ((j0 + j) >> m->doubling)) * m->c : m->zeros;
+            s->pixel[i * side + j] = real ? m->x + (line + j0 + j) * m->c : m->zeros;
         }
     }
     return false;

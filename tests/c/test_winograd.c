@@ -1,24 +1,18 @@
 /*
- * conv2d, upconv and convpool where they go by Winograd's algorithm: values against sums in double, also with many
+ * conv2d where it goes by Winograd's algorithm: values against sums in double, also with many
  * channels; the switch; threads. Whether it is in use shows in the bits: with the switch off the roundings are others.
  */
 #include "testing.h"
 
-enum { CONV, UP, POOL };
-
-/* The convolution at full resolution: x of upconv and y of convpool are half as high and wide. */
 typedef struct conv_case {
     int64_t n, h, w, c, k, pad_h, pad_w;
-    int form;
 } conv_case;
 
 /* Whole tiles, clipped tiles on one side or both, channels off the vectors, all paddings, many channels. */
 static const conv_case cases[] = {
-    {4, 16, 16, 64, 64, 1, 1, CONV},   {3, 15, 22, 48, 40, 1, 1, CONV},   {4, 21, 18, 47, 64, 0, 0, CONV},
-    {3, 18, 18, 40, 72, 2, 2, CONV},   {3, 14, 20, 64, 43, 2, 0, CONV},   {40, 4, 4, 96, 80, 1, 1, CONV},
-    {1, 40, 39, 16, 16, 1, 1, CONV},   {4, 12, 16, 126, 140, 1, 1, CONV}, {9, 15, 16, 205, 90, 0, 2, CONV},
-    {8, 16, 24, 160, 270, 1, 1, CONV}, {9, 28, 31, 32, 20, 1, 1, CONV},   {5, 16, 24, 64, 64, 1, 1, UP},
-    {9, 18, 24, 79, 128, 1, 1, UP},    {5, 16, 24, 64, 64, 1, 1, POOL},   {9, 18, 24, 128, 79, 1, 1, POOL},
+    {4, 16, 16, 64, 64, 1, 1},  {3, 15, 22, 48, 40, 1, 1},   {4, 21, 18, 47, 64, 0, 0}, {3, 18, 18, 40, 72, 2, 2},
+    {3, 14, 20, 64, 43, 2, 0},  {40, 4, 4, 96, 80, 1, 1},    {1, 40, 39, 16, 16, 1, 1}, {4, 12, 16, 126, 140, 1, 1},
+    {9, 15, 16, 205, 90, 0, 2}, {8, 16, 24, 160, 270, 1, 1}, {9, 28, 31, 32, 20, 1, 1},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -31,23 +25,16 @@ static int64_t out_w(const conv_case *t)
     return t->w + 2 * t->pad_w - 2;
 }
 
-static sag_op op_of(const conv_case *t)
-{
-    return t->form == UP ? SAG_OP_upconv : t->form == POOL ? SAG_OP_convpool : SAG_OP_conv2d;
-}
-
 static void tensors(const conv_case *t, uint64_t seed, float low, sag_tensor **in)
 {
-    int64_t part = t->form == UP ? 2 : 1;
-    in[0] = make_tensor_between(sag_shape4(t->n, t->h / part, t->w / part, t->c), seed, low, 1);
+    in[0] = make_tensor_between(sag_shape4(t->n, t->h, t->w, t->c), seed, low, 1);
     in[1] = make_tensor(sag_shape4(t->k, 3, 3, t->c), seed + 1);
     in[2] = make_tensor(sag_shape1(t->k), seed + 2);
 }
 
 static sag_tensor *output_gradient(const conv_case *t, uint64_t seed, float low)
 {
-    int64_t part = t->form == POOL ? 2 : 1;
-    return make_tensor_between(sag_shape4(t->n, out_h(t) / part, out_w(t) / part, t->k), seed, low, 1);
+    return make_tensor_between(sag_shape4(t->n, out_h(t), out_w(t), t->k), seed, low, 1);
 }
 
 static void release_all(sag_tensor **in, int n)
@@ -99,35 +86,16 @@ static double dw_at(const conv_case *t, const float *dy, const float *x, int64_t
     return sum;
 }
 
-/* Each pixel four times. */
-static float *doubled(const float *x, int64_t n, int64_t h, int64_t w, int64_t c, float scale)
-{
-    float *y = malloc((size_t)(4 * n * h * w * c) * sizeof *y);
-    assert_non_null(y);
-    for (int64_t i = 0; i < n * 2 * h; i++)
-        for (int64_t j = 0; j < 2 * w; j++)
-            for (int64_t k = 0; k < c; k++)
-                y[(i * 2 * w + j) * c + k] = scale * x[((i / 2) * w + j / 2) * c + k]; /* i counts rows of all images */
-    return y;
-}
-
-/* Where pixel (u, v) of the 2x2 that number i of a map at half resolution covers lies at full resolution. */
-static int64_t spread_index(int64_t i, int64_t w, int64_t c, int u, int v)
-{
-    int64_t k = i % c, col = i / c % w, line = i / c / w; /* over all images */
-    return ((2 * line + u) * 2 * w + 2 * col + v) * c + k;
-}
-
 /* Forward and backward `passes` times onto the same gradients; results[0..2] are y, dx, dw, owned by the caller. */
 static void run(const conv_case *t, sag_tensor **in, const sag_tensor *dy, int passes, sag_tensor **results)
 {
-    double conv_attr[] = {1, (double)t->pad_h, (double)t->pad_w}, *attr = t->form == CONV ? conv_attr : NULL;
+    double attr[] = {1, (double)t->pad_h, (double)t->pad_w};
     for (int j = 0; j < 2; j++) {
         assert_ok(sag_tensor_require_grad(in[j]));
         assert_ok(sag_tensor_zero_grad(in[j]));
     }
     for (int pass = 0; pass < passes; pass++) {
-        sag_tensor *y = apply(op_of(t), in, attr);
+        sag_tensor *y = apply(SAG_OP_conv2d, in, attr);
         assert_ok(sag_tape_backward_from(y, (sag_tensor *)(uintptr_t)dy));
         if (pass + 1 < passes)
             sag_tensor_release(y);
@@ -142,9 +110,6 @@ static void check_values(const conv_case *t, sag_tensor **in, const sag_tensor *
                          int64_t samples, double tolerance)
 {
     const float *x = f32(in[0]), *w = f32(in[1]), *b = f32(in[2]), *g = f32(dy);
-    float *full = NULL;
-    if (t->form == UP) x = full = doubled(x, t->n, t->h / 2, t->w / 2, t->c, 1.0f);
-    if (t->form == POOL) g = full = doubled(g, t->n, t->h / 2, t->w / 2, t->k, 0.25f);
     for (int j = 0; j < 3; j++) {
         int64_t total = sag_tensor_numel(results[j]), n = total < samples ? total : samples;
         float *got = malloc((size_t)n * sizeof *got);
@@ -153,19 +118,7 @@ static void check_values(const conv_case *t, sag_tensor **in, const sag_tensor *
         for (int64_t i = 0; i < n; i++) {
             int64_t at = n == total ? i : (i * 7919 * 104729 + i) % total;
             got[i] = f32(results[j])[at];
-            want[i] = 0;
-            if (j == 2)
-                want[i] = passes * dw_at(t, g, x, at);
-            else if (j == 0 && t->form == POOL)
-                for (int q = 0; q < 4; q++)
-                    want[i] += y_at(t, x, w, b, spread_index(at, t->w / 2, t->k, q / 2, q % 2)) / 4;
-            else if (j == 0)
-                want[i] = y_at(t, x, w, b, at);
-            else if (t->form == UP)
-                for (int q = 0; q < 4; q++)
-                    want[i] += passes * dx_at(t, g, w, spread_index(at, t->w / 2, t->c, q / 2, q % 2));
-            else
-                want[i] = passes * dx_at(t, g, w, at);
+            want[i] = j == 0 ? y_at(t, x, w, b, at) : passes * (j == 1 ? dx_at(t, g, w, at) : dw_at(t, g, x, at));
         }
         double error = relative_error(got, want, n);
         if (!(error <= tolerance))
@@ -176,7 +129,6 @@ static void check_values(const conv_case *t, sag_tensor **in, const sag_tensor *
                      (int)t->n, (int)t->h, (int)t->w, (int)t->c, (int)t->k, error, tolerance);
         free(got), free(want);
     }
-    free(full);
 }
 
 static void values_are_right(void **state)
@@ -201,8 +153,7 @@ static void values_are_right(void **state)
 static void many_channels_stay_exact(void **state)
 {
     (void)state;
-    const conv_case wide[] = {
-        {32, 8, 8, 512, 512, 1, 1, CONV}, {70, 4, 4, 1024, 256, 1, 1, CONV}, {70, 4, 4, 256, 1024, 1, 1, CONV}};
+    const conv_case wide[] = {{32, 8, 8, 512, 512, 1, 1}, {70, 4, 4, 1024, 256, 1, 1}, {70, 4, 4, 256, 1024, 1, 1}};
     for (int i = 0; i < 3; i++) {
         const conv_case *t = &wide[i];
         sag_tensor *in[3], *results[3];
@@ -248,10 +199,9 @@ static void threads_do_not_matter(void **state)
     (void)state;
     for (int i = 0; i < CASES; i++) {
         double attr[] = {1, (double)cases[i].pad_h, (double)cases[i].pad_w};
-        bool conv = cases[i].form == CONV;
         sag_tensor *in[3];
         tensors(&cases[i], 5, -1, in);
-        check_threads(op_of(&cases[i]), in, conv ? attr : NULL, 7);
+        check_threads(SAG_OP_conv2d, in, attr, 7);
         release_all(in, 3);
     }
 }
@@ -286,7 +236,7 @@ static void pictures_do_not_mix(void **state)
 static void reads_only_its_own(void **state)
 {
     (void)state;
-    const conv_case t = {3, 18, 19, 47, 40, 1, 1, CONV};
+    const conv_case t = {3, 18, 19, 47, 40, 1, 1};
     int64_t nx = t.n * t.h * t.w * t.c, guard = 2048;
     sag_tensor *big = make_tensor(sag_shape1(nx + 2 * guard), 3), *x = NULL;
     float *p = sag_tensor_data(big);
