@@ -13,7 +13,7 @@
 #define OWN_FLOATS 100000 /* of transformed data in a block of one thread, about: with weights beside it in L2 */
 #define OWN_TILES 28      /* but no fewer tiles that use weights on their way through */
 #define SHARED_TILES 64   /* in a block that the threads share */
-#define WIDE (256 * 256)  /* more channels in times out: the transformed weights are not stored */
+#define WIDE (128 * 256)  /* more channels in times out: the transformed weights are not stored */
 #define CHAIN_STRIPS 2
 #define CHAIN (CHAIN_STRIPS * WINO_STRIP) /* channels whose products are one chain of sums */
 
