@@ -27,7 +27,7 @@ profiles.list = {
                 -- start equal. The average is one over hundreds of steps.
                 optimizer = { rate_factor = 3 },
                 train = {
-                    batch = small and 16 or 8, steps = small and 3000 or 1000, ema_start = 200, accumulate = 1,
+                    batch = small and 16 or 8, steps = small and 3750 or 1000, ema_start = 200, accumulate = 1,
                     ema_decay = recipe.train.ema_decay > 0 and 0.995 or 0,
                 },
                 log = { every = 10 },
