@@ -46,7 +46,7 @@ describe("a study", function()
         for i, cell in ipairs(plan.cells) do
             paths[i] = cell.path
             assert.equal(64, cell.config.model.resolution)
-            assert.same({ { share = 1, step = 3000 } }, cell.stages)
+            assert.same({ { share = 1, step = 3750 } }, cell.stages)
             assert.equal(cell.arm, cell.config.name)
             assert.equal(cell.seed, cell.config.seed)
         end
@@ -89,7 +89,7 @@ local function records(plan, value)
         local v = value(cell.arm, cell.seed)
         out[i] = { arm = cell.arm, seed = cell.seed, outcome = v and "done" or "diverged",
             reason = not v and "step 3: gone" or nil,
-            steps = 3000, seconds = 1, scores = json.array(v and { { share = 1, step = 3000, values = { FID = v } } } or {}) }
+            steps = 3750, seconds = 1, scores = json.array(v and { { share = 1, step = 3750, values = { FID = v } } } or {}) }
     end
     return out
 end
