@@ -237,7 +237,7 @@ describe("a configuration", function()
         local found = {}
         for _, d in ipairs(config.diff(a, b)) do found[d.field] = { d.a, d.b, d.free } end
         assert.same({
-            seed = { 1, 2, false }, ["train.steps"] = { 3000, 7, true },
+            seed = { 1, 2, false }, ["train.steps"] = { 3750, 7, true },
             ["model.attention.generator"] = { { 32 }, { 16 }, false },
             ["model.attention.discriminator"] = { { 32 }, { 16 }, false },
         }, found)
