@@ -8,7 +8,7 @@
 #include "kernels/cpu/upconv.h"
 
 #include "kernels/cpu/patches.h"
-#include "kernels/cpu/transpose.h"
+#include "kernels/cpu/taps.h"
 
 #define BLOCK_FLOATS 60000 /* of transformed data in a block, about, so that it stays in L2 beside the weights */
 #define WIDE (64 * 128)    /* more channels in times out: transformed weights would leave L2 */
@@ -45,26 +45,6 @@ static const int reduce_terms[3][2] = {{0, 0}, {1, 2}, {3, 4}}, reduce_count[3] 
 
 /* ----------------------------------------------------------------------------------------- weights */
 
-/* CPU_LANES inner channels from c0 by CPU_LANES output channels from k0: tile[tap][c][k] */
-static void load_weights(const resampling *j, int64_t c0, int64_t k0, float (*tile)[CPU_LANES * CPU_LANES])
-{
-    int64_t cs = cpu_min64(CPU_LANES, j->c - c0), ks = cpu_min64(CPU_LANES, j->k - k0);
-    for (int tap = 0; tap < 9; tap++) {
-        float *d = tile[tap];
-        if (j->turned) {
-            for (int64_t c = 0; c < CPU_LANES; c++)
-                cpu_store(d + c * CPU_LANES,
-                          c < cs ? up_load(j->w + ((c0 + c) * 9 + 8 - tap) * j->k + k0, (int)ks) : (cpu_vec){0});
-        } else if (cs == CPU_LANES && ks == CPU_LANES) {
-            transpose_square(j->w + (k0 * 9 + tap) * j->c + c0, 9 * j->c, d, CPU_LANES);
-        } else {
-            for (int64_t c = 0; c < CPU_LANES; c++)
-                for (int64_t k = 0; k < CPU_LANES; k++)
-                    d[c * CPU_LANES + k] = c < cs && k < ks ? j->w[((k0 + k) * 9 + tap) * j->c + c0 + c] : 0.0f;
-        }
-    }
-}
-
 /* o = (S, w0, w0 + w1, w1 + w2, w2) */
 UP_INLINE void weight_sums(const cpu_vec *w, int from, cpu_vec *o)
 {
@@ -88,7 +68,7 @@ static void transform_weights(const resampling *j, int64_t k, int64_t c0, int64_
     for (int64_t half = 0; half < width; half += CPU_LANES)
         for (int64_t c = 0; c < depth; c += CPU_LANES) {
             float tile[9][CPU_LANES * CPU_LANES];
-            load_weights(j, c0 + c, k + half, tile);
+            load_taps(j->w, j->turned, j->c, j->k, c0 + c, k + half, tile);
             for (int64_t l = 0; l < CPU_LANES; l++) {
                 cpu_vec w[9], rows[15], o[UP_WEIGHTS];
                 float *to = u + (c + l) * width + half;

@@ -7,7 +7,7 @@
  */
 #include "kernels/cpu/winograd.h"
 
-#include "kernels/cpu/transpose.h"
+#include "kernels/cpu/taps.h"
 #include "kernels/cpu/winograd_transform.h"
 
 #define OWN_FLOATS 100000 /* of transformed data in a block of one thread, about: with weights beside it in L2 */
@@ -37,26 +37,6 @@ typedef struct wino_conv {
 
 /* ----------------------------------------------------------------------------------------- weights */
 
-/* CPU_LANES inner channels from c0 by CPU_LANES output channels from k0: tile[tap][c][k] */
-static void load_weights(const wino_conv *v, int64_t c0, int64_t k0, float (*tile)[CPU_LANES * CPU_LANES])
-{
-    int64_t cs = cpu_min64(CPU_LANES, v->c - c0), ks = cpu_min64(CPU_LANES, v->k - k0);
-    for (int tap = 0; tap < 9; tap++) {
-        float *d = tile[tap];
-        if (v->transposed) {
-            for (int64_t c = 0; c < CPU_LANES; c++)
-                cpu_store(d + c * CPU_LANES,
-                          c < cs ? wino_load(v->w + ((c0 + c) * 9 + 8 - tap) * v->k + k0, (int)ks) : (cpu_vec){0});
-        } else if (cs == CPU_LANES && ks == CPU_LANES) {
-            transpose_square(v->w + (k0 * 9 + tap) * v->c + c0, 9 * v->c, d, CPU_LANES);
-        } else {
-            for (int64_t c = 0; c < CPU_LANES; c++)
-                for (int64_t k = 0; k < CPU_LANES; k++)
-                    d[c * CPU_LANES + k] = c < cs && k < ks ? v->w[((k0 + k) * 9 + tap) * v->c + c0 + c] : 0.0f;
-        }
-    }
-}
-
 static int64_t strip_width(const wino_conv *j, int64_t k)
 {
     return j->k - k > CPU_LANES ? GEMM_NR : CPU_LANES;
@@ -69,7 +49,7 @@ ONE_COPY void transform_weights(const wino_conv *j, int64_t c0, int64_t depth, i
     int64_t width = strip_width(j, k);
     for (int64_t k0 = 0; k0 < width; k0 += CPU_LANES)
         for (int64_t c = 0; c < depth; c++) {
-            if (c % CPU_LANES == 0) load_weights(j, c0 + c, k + k0, tile);
+            if (c % CPU_LANES == 0) load_taps(j->w, j->transposed, j->c, j->k, c0 + c, k + k0, tile);
             cpu_vec w[9];
             for (int tap = 0; tap < 9; tap++) w[tap] = cpu_load(tile[tap] + c % CPU_LANES * CPU_LANES);
             wino_weights(w, u + c * width + k0, j->u_freq);
