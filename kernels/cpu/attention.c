@@ -21,8 +21,8 @@ typedef struct forward_block {
 } forward_block;
 
 /* p = 2^s of one tile, and its sums; k {keys, d}. */
-__attribute__((always_inline)) static inline void safe_tile_of(const int64_t d, const forward_block *t, const float *k,
-                                                               int64_t keys, int64_t columns, bool first)
+CPU_INLINE void safe_tile_of(const int64_t d, const forward_block *t, const float *k, int64_t keys, int64_t columns,
+                             bool first)
 {
     for (int64_t i = 0; i < columns; i += PANEL) {
         cpu_vec p[MAP_ROWS][TILE_VECS], sum[TILE_VECS] = {{0}};

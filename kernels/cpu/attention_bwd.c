@@ -27,9 +27,8 @@ typedef struct backward_plan {
 } backward_plan;
 
 /* p, and ds from dp - delta, of `rows` queries against a tile; ds NULL: p alone. */
-__attribute__((always_inline)) static inline void map_rows(const int rows, const int64_t d, const float *q,
-                                                           const float *kt, int64_t kt_row, const float *lse,
-                                                           const bool safe, float *p, float *ds, int64_t columns)
+CPU_INLINE void map_rows(const int rows, const int64_t d, const float *q, const float *kt, int64_t kt_row,
+                         const float *lse, const bool safe, float *p, float *ds, int64_t columns)
 {
     float start[MAP_ROWS];
     for (int r = 0; r < rows; r++) start[r] = -lse[r];
@@ -45,9 +44,8 @@ __attribute__((always_inline)) static inline void map_rows(const int rows, const
     }
 }
 
-__attribute__((always_inline)) static inline void map_tile_of(const int64_t d, const float *q, const float *kt,
-                                                              int64_t kt_row, const float *lse, const bool safe,
-                                                              float *p, float *ds, int64_t rows, int64_t columns)
+CPU_INLINE void map_tile_of(const int64_t d, const float *q, const float *kt, int64_t kt_row, const float *lse,
+                            const bool safe, float *p, float *ds, int64_t rows, int64_t columns)
 {
     int64_t r = 0;
     for (; r + MAP_ROWS <= rows; r += MAP_ROWS)

@@ -129,7 +129,7 @@ static inline bool scores_are_safe(const attention_args *a, int64_t row0, int64_
  * lack what the low bits of n add to them when n is shifted to the exponent; 2^r - 1 is a cubic on |r| <= 1 / (2
  * LANES). That takes 4 multiply-adds, fewer than the polynomial of degree 6 on |r| <= 1/2 where there is no table.
  */
-__attribute__((always_inline)) static inline void exp2_bounded(cpu_vec *x, const int n)
+CPU_INLINE void exp2_bounded(cpu_vec *x, const int n)
 {
 #if CPU_LANES >= 8
 #if CPU_LANES == 16
@@ -178,9 +178,8 @@ static inline cpu_vec exp2_below(cpu_vec x) /* x < 128; 0 below -126, NaN stays 
 }
 
 /* p[r][v] = 2^(start[r] + sum over c of a[r][c] b[c][v]), a {rows, depth}, b {depth, b_row}; start may be NULL. */
-__attribute__((always_inline)) static inline void map_block(const int rows, const int64_t depth, const float *a,
-                                                            const float *b, int64_t b_row, const float *start,
-                                                            const bool safe, cpu_vec p[MAP_ROWS][TILE_VECS])
+CPU_INLINE void map_block(const int rows, const int64_t depth, const float *a, const float *b, int64_t b_row,
+                          const float *start, const bool safe, cpu_vec p[MAP_ROWS][TILE_VECS])
 {
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < TILE_VECS; v++) p[r][v] = start ? cpu_splat(start[r]) : (cpu_vec){0};

@@ -7,7 +7,14 @@
 #include <stdbool.h>
 #include <string.h>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include "kernels/kernel_table.h"
+
+/* Where constant arguments decide what is left of a function. */
+#define CPU_INLINE __attribute__((always_inline)) static inline
 
 #if defined(__AVX512F__)
 #define CPU_ISA(name) name##_avx512
@@ -35,6 +42,32 @@ static inline cpu_vec cpu_load(const float *p)
 static inline void cpu_store(float *p, cpu_vec v)
 {
     memcpy(p, &v, sizeof v);
+}
+/* The first n <= CPU_LANES floats, zeros behind them; and their way back. All of them, as a constant, is a plain access. */
+CPU_INLINE cpu_vec cpu_load_part(const float *p, int64_t n)
+{
+    if (n == CPU_LANES) return cpu_load(p);
+#if CPU_LANES == 16
+    return (cpu_vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p);
+#else
+    float x[CPU_LANES] = {0};
+    for (int64_t i = 0; i < n; i++) x[i] = p[i];
+    return cpu_load(x);
+#endif
+}
+CPU_INLINE void cpu_store_part(float *p, cpu_vec v, int64_t n)
+{
+    if (n == CPU_LANES) {
+        cpu_store(p, v);
+        return;
+    }
+#if CPU_LANES == 16
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), (__m512)v);
+#else
+    float x[CPU_LANES];
+    cpu_store(x, v);
+    for (int64_t i = 0; i < n; i++) p[i] = x[i];
+#endif
 }
 static inline cpu_vec cpu_splat(float x)
 {

@@ -9,10 +9,6 @@
 
 #include "kernels/cpu/gemm.h"
 
-#if CPU_LANES == 16
-#include <immintrin.h>
-#endif
-
 /* Where a tile goes: row[i] + col, `rows` by `cols` of it are real; add: to what is there; bias: {cols} or NULL. */
 typedef struct tile_out {
     float *const *row;
@@ -31,40 +27,14 @@ typedef struct tile_walk {
 
 typedef void tile_kernel(const tile_walk *walk, const float *a, const float *b, const tile_out *out);
 
-/* The first n < CPU_LANES numbers at p, zeros behind; and their store. */
-static inline cpu_vec load_part(const float *p, int n)
-{
-#if CPU_LANES == 16
-    return (cpu_vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p);
-#else
-    float x[CPU_LANES] = {0};
-    for (int i = 0; i < n; i++) x[i] = p[i];
-    return cpu_load(x);
-#endif
-}
-static inline void store_part(float *p, cpu_vec v, int n)
-{
-#if CPU_LANES == 16
-    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), (__m512)v);
-#else
-    float x[CPU_LANES];
-    cpu_store(x, v);
-    for (int i = 0; i < n; i++) p[i] = x[i];
-#endif
-}
-
 /* One vector of a result: `n` numbers at c, with bias and what is there. */
 static inline void tile_store(float *c, cpu_vec v, int n, const float *bias, bool add)
 {
-    if (n >= CPU_LANES) {
-        if (bias) v += cpu_load(bias);
-        if (add) v = cpu_load(c) + v;
-        cpu_store(c, v);
-    } else if (n > 0) {
-        if (bias) v += load_part(bias, n);
-        if (add) v = load_part(c, n) + v;
-        store_part(c, v, n);
-    }
+    if (n > CPU_LANES) n = CPU_LANES;
+    if (n <= 0) return;
+    if (bias) v += cpu_load_part(bias, n);
+    if (add) v = cpu_load_part(c, n) + v;
+    cpu_store_part(c, v, n);
 }
 
 /* The same for a tile that hangs over the last column; out of line, it is rare. */
@@ -79,10 +49,9 @@ __attribute__((noinline, unused)) static void tile_store_edge(const float *tile,
 }
 
 /* b_step 0: taken from the walk. */
-__attribute__((always_inline)) static inline void tile_run(const int rows, const int vectors, const int64_t a_row,
-                                                           const int64_t a_step, const int64_t b_step,
-                                                           const tile_walk *walk, const float *a, const float *b,
-                                                           const tile_out *out)
+CPU_INLINE void tile_run(const int rows, const int vectors, const int64_t a_row, const int64_t a_step,
+                         const int64_t b_step, const tile_walk *walk, const float *a, const float *b,
+                         const tile_out *out)
 {
     const float *a0 = a, *b0 = b;
     const int64_t step = b_step ? b_step : walk->b_step;
@@ -167,9 +136,8 @@ static inline cpu_vec fold_groups(cpu_vec v, const int group)
 }
 
 /* The depth of a segment is a multiple of group. */
-__attribute__((always_inline)) static inline void tile_run_groups(const int rows, const int group, const int64_t a_row,
-                                                                  const tile_walk *walk, const float *a, const float *b,
-                                                                  const tile_out *out)
+CPU_INLINE void tile_run_groups(const int rows, const int group, const int64_t a_row, const tile_walk *walk,
+                                const float *a, const float *b, const tile_out *out)
 {
     const float *a0 = a;
     cpu_vec acc[2 * GEMM_MR];
@@ -288,5 +256,23 @@ static inline int64_t tile_rows(int64_t rows, int64_t grain)
     static tile_kernel *const family[STRIP_KINDS][TILE_VARIANTS] = {                                                   \
         {NULL, TILE_SIZES(TILE_ENTRY_WIDE, family, row)}, {NULL, TILE_SIZES(TILE_ENTRY_NARROW, family, row)}};
 #endif
+
+/* Sums of outer products: rows of A lie side by side, `step` floats from one k to the next; b_step is the walk's.
+ * Kernels [two vectors?][rows / 2]. */
+#define TILE_OUTER_WIDE(family, step, v)                                                                               \
+    TILE_FUNCTION(family, wide, v)                                                                                     \
+    {                                                                                                                  \
+        tile_run(2 * v, 2, 1, step, 0, w, a, b, out);                                                                  \
+    }
+#define TILE_OUTER_NARROW(family, step, v)                                                                             \
+    TILE_FUNCTION(family, narrow, v)                                                                                   \
+    {                                                                                                                  \
+        tile_run(2 * v, 1, 1, step, 0, w, a, b, out);                                                                  \
+    }
+#define TILE_DEFINE_OUTER(family, step)                                                                                \
+    TILE_SIZES(TILE_OUTER_WIDE, family, step)                                                                          \
+    TILE_SIZES(TILE_OUTER_NARROW, family, step)                                                                        \
+    static tile_kernel *const family[2][TILE_VARIANTS] = {{NULL, TILE_SIZES(TILE_ENTRY_NARROW, family, step)},         \
+                                                          {NULL, TILE_SIZES(TILE_ENTRY_WIDE, family, step)}};
 
 #endif

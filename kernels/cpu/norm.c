@@ -33,9 +33,9 @@ static void piece_moments(const float *x, const cpu_part *q, int64_t row, double
     cpu_repeat(pivot, few, q->cols, q->width);
 #define BODY(i, j, n)                                                                                                  \
     do {                                                                                                               \
-        cpu_vec d = load(x + (i), n) - load(pivot + (j), n);                                                           \
-        store(s1 + (j), load(s1 + (j), n) + d, n);                                                                     \
-        store(s2 + (j), load(s2 + (j), n) + d * d, n);                                                                 \
+        cpu_vec d = cpu_load_part(x + (i), n) - cpu_load_part(pivot + (j), n);                                                           \
+        cpu_store_part(s1 + (j), cpu_load_part(s1 + (j), n) + d, n);                                                                     \
+        cpu_store_part(s2 + (j), cpu_load_part(s2 + (j), n) + d * d, n);                                                                 \
     } while (0)
     FOR_VECTORS(q, BODY)
 #undef BODY
@@ -105,7 +105,7 @@ static int batch_moments(sag_kernel_env *env, const batch_norm_args *a)
 
 /* --------------------------------------------------------------------------------------------- forward */
 
-INLINE void piece_normalise(const batch_norm_args *a, const place *w, const lines *t, bool relu)
+CPU_INLINE void piece_normalise(const batch_norm_args *a, const place *w, const lines *t, bool relu)
 {
     const cpu_part *q = &w->q;
     const float *x = (const float *)a->x + w->at;
@@ -113,8 +113,8 @@ INLINE void piece_normalise(const batch_norm_args *a, const place *w, const line
 #define BODY(i, j, n)                                                                                                  \
     do {                                                                                                               \
         cpu_vec v =                                                                                                    \
-            affine(load(x + (i), n) - load(t->mean + (j), n), load(t->factor + (j), n), load(t->bias + (j), n));       \
-        store(y + (i), relu ? cpu_select(v < 0.0f, (cpu_vec){0}, v) : v, n);                                           \
+            affine(cpu_load_part(x + (i), n) - cpu_load_part(t->mean + (j), n), cpu_load_part(t->factor + (j), n), cpu_load_part(t->bias + (j), n));       \
+        cpu_store_part(y + (i), relu ? cpu_select(v < 0.0f, (cpu_vec){0}, v) : v, n);                                           \
     } while (0)
     FOR_VECTORS(q, BODY)
 #undef BODY

@@ -11,14 +11,14 @@
 #include "kernels/cpu/norm_lines.h"
 
 /* d at column j of the line; the comparison is turned so that NaN goes through. */
-INLINE cpu_vec gradient(const lines *t, int64_t j, int64_t n, cpu_vec centred, cpu_vec dy, bool relu)
+CPU_INLINE cpu_vec gradient(const lines *t, int64_t j, int64_t n, cpu_vec centred, cpu_vec dy, bool relu)
 {
     if (!relu) return dy;
-    return cpu_select(affine(centred, load(t->factor + j, n), load(t->bias + j, n)) <= 0.0f, (cpu_vec){0}, dy);
+    return cpu_select(affine(centred, cpu_load_part(t->factor + j, n), cpu_load_part(t->bias + j, n)) <= 0.0f, (cpu_vec){0}, dy);
 }
 
 /* first = sum d, second = sum d (x - mean), for one piece. */
-INLINE void piece_gradient_sums(const batch_norm_args *a, const place *w, const lines *t, float *first, float *second,
+CPU_INLINE void piece_gradient_sums(const batch_norm_args *a, const place *w, const lines *t, float *first, float *second,
                                 bool relu)
 {
     const cpu_part *q = &w->q;
@@ -28,10 +28,10 @@ INLINE void piece_gradient_sums(const batch_norm_args *a, const place *w, const 
     memset(s2, 0, (size_t)q->width * sizeof *s2);
 #define BODY(i, j, n)                                                                                                  \
     do {                                                                                                               \
-        cpu_vec centred = load(x + (i), n) - load(t->mean + (j), n);                                                   \
-        cpu_vec d = gradient(t, j, n, centred, load(dy + (i), n), relu);                                               \
-        store(s1 + (j), load(s1 + (j), n) + d, n);                                                                     \
-        store(s2 + (j), load(s2 + (j), n) + d * centred, n);                                                           \
+        cpu_vec centred = cpu_load_part(x + (i), n) - cpu_load_part(t->mean + (j), n);                                                   \
+        cpu_vec d = gradient(t, j, n, centred, cpu_load_part(dy + (i), n), relu);                                               \
+        cpu_store_part(s1 + (j), cpu_load_part(s1 + (j), n) + d, n);                                                                     \
+        cpu_store_part(s2 + (j), cpu_load_part(s2 + (j), n) + d * centred, n);                                                           \
     } while (0)
     FOR_VECTORS(q, BODY)
 #undef BODY
@@ -108,17 +108,17 @@ static void store_sums(const batch_norm_args *a, float *to, const double *from, 
 }
 
 /* dx (+)= factor * d - shift - (x - mean) * slope, without the last two where the statistics are constants. */
-INLINE void piece_dx(const batch_norm_args *a, const place *w, const lines *t, bool relu, bool train, bool accumulate)
+CPU_INLINE void piece_dx(const batch_norm_args *a, const place *w, const lines *t, bool relu, bool train, bool accumulate)
 {
     const cpu_part *q = &w->q;
     const float *x = (const float *)a->x + w->at, *dy = (const float *)a->dy + w->at;
     float *dx = (float *)a->dx + w->at;
 #define BODY(i, j, n)                                                                                                  \
     do {                                                                                                               \
-        cpu_vec centred = load(x + (i), n) - load(t->mean + (j), n);                                                   \
-        cpu_vec d = gradient(t, j, n, centred, load(dy + (i), n), relu) * load(t->factor + (j), n);                    \
-        if (train) d = (d - load(t->shift + (j), n)) - centred * load(t->slope + (j), n);                              \
-        store(dx + (i), accumulate ? load(dx + (i), n) + d : d, n);                                                    \
+        cpu_vec centred = cpu_load_part(x + (i), n) - cpu_load_part(t->mean + (j), n);                                                   \
+        cpu_vec d = gradient(t, j, n, centred, cpu_load_part(dy + (i), n), relu) * cpu_load_part(t->factor + (j), n);                    \
+        if (train) d = (d - cpu_load_part(t->shift + (j), n)) - centred * cpu_load_part(t->slope + (j), n);                              \
+        cpu_store_part(dx + (i), accumulate ? cpu_load_part(dx + (i), n) + d : d, n);                                                    \
     } while (0)
     FOR_VECTORS(q, BODY)
 #undef BODY

@@ -9,7 +9,6 @@
 #include "kernels/cpu/vec_math.h"
 
 #define CHANNELS 64 /* combined at a time by one thread */
-#define INLINE static inline __attribute__((always_inline))
 
 typedef struct grid {
     cpu_panel p;
@@ -54,19 +53,6 @@ static inline const float *row_of(const batch_norm_args *a, const float *table, 
     return table + (a->labels ? (int64_t)a->labels[image] * a->c : 0);
 }
 
-/* n lanes, all of them where n is the constant CPU_LANES. */
-INLINE cpu_vec load(const float *p, int64_t n)
-{
-    return n == CPU_LANES ? cpu_load(p) : cpu_load_part(p, n);
-}
-INLINE void store(float *p, cpu_vec v, int64_t n)
-{
-    if (n == CPU_LANES)
-        cpu_store(p, v);
-    else
-        cpu_store_part(p, v, n);
-}
-
 /*
  * Calls body(element, column, columns) for each vector of a piece, whole vectors as a constant. In the order of memory:
  * several lines side by side would load the channels' values less often, but prefetching fails and memory is slower by
@@ -99,7 +85,7 @@ static inline void lines_of(lines *t, const batch_norm_args *a, const place *w)
 }
 
 /* The value before the ReLU from x - mean: one expression, so that backward's mask is forward's to the bit. */
-INLINE cpu_vec affine(cpu_vec centred, cpu_vec factor, cpu_vec bias)
+CPU_INLINE cpu_vec affine(cpu_vec centred, cpu_vec factor, cpu_vec bias)
 {
     return centred * factor + bias;
 }

@@ -17,20 +17,7 @@
 #define OUTER_BAND_CHANNELS 64
 #define OUTER_BAND_COLS 512
 
-#define OUTER_DEFINE_WIDE(family, row, v)                                                                              \
-    TILE_FUNCTION(family, wide, v)                                                                                     \
-    {                                                                                                                  \
-        tile_run(2 * v, 2, 1, OUTER_STEP, 0, w, a, b, out);                                                            \
-    }
-#define OUTER_DEFINE_NARROW(family, row, v)                                                                            \
-    TILE_FUNCTION(family, narrow, v)                                                                                   \
-    {                                                                                                                  \
-        tile_run(2 * v, 1, 1, OUTER_STEP, 0, w, a, b, out);                                                            \
-    }
-TILE_SIZES(OUTER_DEFINE_WIDE, outer, 1)
-TILE_SIZES(OUTER_DEFINE_NARROW, outer, 1)
-static tile_kernel *const outer_wide[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_WIDE, outer, 1)};
-static tile_kernel *const outer_narrow[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_NARROW, outer, 1)};
+TILE_DEFINE_OUTER(products, OUTER_STEP)
 
 typedef struct outer_job {
     const patches *x;
@@ -49,7 +36,7 @@ static void pack_g(const outer_job *o, int64_t m0, int64_t depth, float *dst)
         const float *src = o->g + m0 * o->ld + i;
         for (int64_t m = 0; m < depth; m++, src += o->ld) {
             if (CPU_LANES == OUTER_STEP) {
-                cpu_store(dst + m * OUTER_STEP, load_part(src, n));
+                cpu_store(dst + m * OUTER_STEP, cpu_load_part(src, n));
             } else {
                 gemm_copy(dst + m * OUTER_STEP, src, n);
                 dst[m * OUTER_STEP + n] = 0.0f; /* tiles have an even number of rows */
@@ -63,7 +50,7 @@ static void outer_tiles(const outer_job *o, const tile_walk *walk, const float *
                         float *dw, bool add)
 {
     for (int64_t j = 0; j < cols; j += GEMM_NR) {
-        tile_kernel *const *kernels = cols - j > CPU_LANES ? outer_wide : outer_narrow;
+        tile_kernel *const *kernels = products[cols - j > CPU_LANES];
         const float *a = g;
         for (int64_t i = 0; i < o->rows; i += o->each, a += o->chunk * OUTER_STEP) {
             float *row[GEMM_MR];

@@ -12,7 +12,6 @@
         else if ((c) == 1) body(1);                                                                              \
         else body(c);                                                                                            \
     } while (0)
-#define INLINE static inline __attribute__((always_inline))
 
 static inline void add_or_set(float *to, const float *v, int64_t n, int accumulate)
 {
@@ -27,7 +26,7 @@ static inline void add_or_set(float *to, const float *v, int64_t n, int accumula
 
 /* ---------------------------------------------------------------------------------------------- upsample */
 
-INLINE void double_pixels(float *restrict to, const float *restrict from, int64_t count, int64_t c, float factor,
+CPU_INLINE void double_pixels(float *restrict to, const float *restrict from, int64_t count, int64_t c, float factor,
                           int accumulate)
 {
     for (int64_t i = 0; i < count; i++) {
@@ -93,7 +92,7 @@ static int cpu_add_upsampled_fwd(sag_kernel_env *env, const pool_args *a)
     return SAG_KERNEL_OK;
 }
 
-INLINE void square_pixels(float *restrict to, const float *restrict p, const float *restrict q, int64_t count, int64_t c,
+CPU_INLINE void square_pixels(float *restrict to, const float *restrict p, const float *restrict q, int64_t count, int64_t c,
                           float factor, int accumulate)
 {
     for (int64_t i = 0; i < count; i++, to += c, p += 2 * c, q += 2 * c) {

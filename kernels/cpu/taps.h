@@ -18,10 +18,8 @@ static inline void load_taps(const float *w, bool turned, int64_t c, int64_t k, 
         float *d = tile[tap];
         if (turned) {
             for (int64_t i = 0; i < CPU_LANES; i++) {
-                const float *line = w + ((c0 + i) * 9 + 8 - tap) * k + k0;
-                cpu_store(d + i * CPU_LANES, i >= cs           ? (cpu_vec){0}
-                                             : ks == CPU_LANES ? cpu_load(line)
-                                                               : load_part(line, (int)ks));
+                cpu_store(d + i * CPU_LANES,
+                          i < cs ? cpu_load_part(w + ((c0 + i) * 9 + 8 - tap) * k + k0, ks) : (cpu_vec){0});
             }
         } else if (cs == CPU_LANES && ks == CPU_LANES) {
             transpose_square(w + (k0 * 9 + tap) * c + c0, 9 * c, d, CPU_LANES);

@@ -36,8 +36,7 @@ typedef struct tile_operands {
     bool accumulate;
 } tile_operands;
 
-__attribute__((always_inline)) static inline void tile_block(const int rows, const int vecs, const tile_operands *t,
-                                                             int64_t row, int64_t column)
+CPU_INLINE void tile_block(const int rows, const int vecs, const tile_operands *t, int64_t row, int64_t column)
 {
     const float *a = t->a + row * t->a_row, *b = t->b + column;
     float *c = t->c + row * t->c_row + column;
@@ -63,8 +62,7 @@ __attribute__((always_inline)) static inline void tile_block(const int rows, con
 }
 
 /* Blocks of rows that differ by one at most: a last block of one row would wait for its own sums. */
-__attribute__((always_inline)) static inline void tile_panel(const int vecs, const tile_operands *t, int64_t m,
-                                                             int64_t column)
+CPU_INLINE void tile_panel(const int vecs, const tile_operands *t, int64_t m, int64_t column)
 {
     const int64_t most = vecs == TILE_VECS ? TILE_ROWS : NARROW_ROWS;
     int64_t blocks = cpu_ceil_div(m, most);
@@ -125,7 +123,7 @@ static inline void tile_product(const tile_operands *t, int64_t m, int64_t vecto
         __builtin_shuffle(x[i_], x[i_ + (s)], EXCHANGE(SUM_CROSS, s));
 
 /* Lane i is the sum of the lanes of x[i]. */
-__attribute__((always_inline)) static inline cpu_vec sum_across(cpu_vec *x)
+CPU_INLINE cpu_vec sum_across(cpu_vec *x)
 {
 #if CPU_LANES >= 16
     SUM_STAGE(x, 8)
@@ -138,8 +136,7 @@ __attribute__((always_inline)) static inline cpu_vec sum_across(cpu_vec *x)
     return x[0];
 }
 
-__attribute__((always_inline)) static inline void lane_block(const int cols, const tile_operands *t, int64_t row,
-                                                             int64_t rows, int64_t vectors)
+CPU_INLINE void lane_block(const int cols, const tile_operands *t, int64_t row, int64_t rows, int64_t vectors)
 {
     const int each = CPU_LANES / cols;
     const float *a = t->a + row * t->a_row, *b = t->b;

@@ -30,7 +30,7 @@ typedef struct resampling {
     int64_t columns[ROW_KINDS];
     int64_t depth; /* c with the zeros */
     int64_t rows;  /* of a block, at most */
-    int64_t in_kinds, out_kinds;
+    int64_t out_kinds;
     int64_t kind, v_strip, m_strip; /* floats from one to the next */
     int64_t u_product, u_strip;
     const float *zeros;
@@ -46,7 +46,7 @@ static const int reduce_terms[3][2] = {{0, 0}, {1, 2}, {3, 4}}, reduce_count[3] 
 /* ----------------------------------------------------------------------------------------- weights */
 
 /* o = (S, w0, w0 + w1, w1 + w2, w2) */
-UP_INLINE void weight_sums(const cpu_vec *w, int from, cpu_vec *o)
+CPU_INLINE void weight_sums(const cpu_vec *w, int from, cpu_vec *o)
 {
     cpu_vec low = w[0] + w[from];
     o[0] = low + w[2 * from];
@@ -138,7 +138,8 @@ static int64_t tile_at(const resampling *j, const tile_line *line, int row_kind,
 
 /* Offsets of tile t of a line in data whose dimensions have the given kinds of tiles, `n` each: at[row * n + column].
  * Between the edges they only move on from those of tile t - 1. */
-UP_INLINE void locate(const resampling *j, const tile_line *line, const int *kinds, const int n, int64_t t, int64_t *at)
+CPU_INLINE void locate(const resampling *j, const tile_line *line, const int *kinds, const int n, int64_t t,
+                       int64_t *at)
 {
     if (t > 1 && t < j->columns[TILE_ROW]) {
         for (int r = 0; r < n; r++)
@@ -153,7 +154,7 @@ UP_INLINE void locate(const resampling *j, const tile_line *line, const int *kin
 /* --------------------------------------------------------------------------------- pixels to data */
 
 /* Small pixels (x0 x1 x2) to (x1, x0 - x1, x2 - x1) in both dimensions: kinds 0, 1 and 2, 3 of expand_data. */
-UP_INLINE void small_differences(const up_window *x, const bool edge, int64_t c, int n, const int64_t *at, float *v)
+CPU_INLINE void small_differences(const up_window *x, const bool edge, int64_t c, int n, const int64_t *at, float *v)
 {
 #pragma GCC unroll 3
     for (int r = 0; r < 3; r++) {
@@ -175,7 +176,7 @@ UP_INLINE void small_differences(const up_window *x, const bool edge, int64_t c,
     }
 }
 
-UP_INLINE void expand_tile(const resampling *j, const up_window *x, const bool edge, const int64_t *at, float *v)
+CPU_INLINE void expand_tile(const resampling *j, const up_window *x, const bool edge, const int64_t *at, float *v)
 {
     for (int64_t c = 0; c < j->depth; c += CPU_LANES) {
         float *o = v + c / UP_STRIP * j->v_strip + c % UP_STRIP;
@@ -186,7 +187,7 @@ UP_INLINE void expand_tile(const resampling *j, const up_window *x, const bool e
     }
 }
 
-UP_INLINE void reduce_tile(const resampling *j, const up_window *x, const bool edge, float *v)
+CPU_INLINE void reduce_tile(const resampling *j, const up_window *x, const bool edge, float *v)
 {
     for (int64_t c = 0; c < j->depth; c += CPU_LANES) {
         float *o = v + c / UP_STRIP * j->v_strip + c % UP_STRIP;
@@ -288,12 +289,12 @@ static void multiply(const resampling *j, const block *b, const product *p, int6
 /* --------------------------------------------------------------------------------- data to pixels */
 
 /* side x side pixels from (i0, j0) on, of those that the map has. */
-UP_INLINE void store_pixels(const resampling *j, const cpu_vec *o, int64_t image, int64_t i0, int64_t j0,
-                            const int side, int64_t k)
+CPU_INLINE void store_pixels(const resampling *j, const cpu_vec *o, int64_t image, int64_t i0, int64_t j0,
+                             const int side, int64_t k)
 {
     int64_t h = j->h << j->expand, w = j->width << j->expand, n = cpu_min64(CPU_LANES, j->k - k);
     float *y = j->out + ((image * h + i0) * w + j0) * j->k + k;
-    cpu_vec scale = cpu_splat(j->scale), bias = j->bias ? up_load(j->bias + k, (int)n) : (cpu_vec){0};
+    cpu_vec scale = cpu_splat(j->scale), bias = j->bias ? cpu_load_part(j->bias + k, (int)n) : (cpu_vec){0};
     if (i0 >= 0 && i0 + side <= h && j0 >= 0 && j0 + side <= w && n == CPU_LANES) {
 #pragma GCC unroll 4
         for (int r = 0; r < side; r++, y += w * j->k)
@@ -309,7 +310,7 @@ UP_INLINE void store_pixels(const resampling *j, const cpu_vec *o, int64_t image
 }
 
 /* 4x4 large pixels of a tile from its 25 products. */
-UP_INLINE void expand_pixels(const int64_t *at, const float *m, cpu_vec *o)
+CPU_INLINE void expand_pixels(const int64_t *at, const float *m, cpu_vec *o)
 {
     cpu_vec s[UP_WEIGHTS];
 #pragma GCC unroll 5
@@ -443,18 +444,19 @@ static int run(sag_kernel_env *env, resampling *j)
 {
     j->columns[TILE_ROW] = cpu_ceil_div(j->width, 2), j->columns[SEAM_ROW] = j->width / 2;
     j->image_rows = j->expand ? j->h / 2 + 1 : cpu_ceil_div(j->h, 2);
-    j->in_kinds = j->expand ? 16 : UP_PRODUCTS, j->out_kinds = j->expand ? UP_PRODUCTS : 9;
+    int64_t in_kinds = j->expand ? 16 : UP_PRODUCTS;
+    j->out_kinds = j->expand ? UP_PRODUCTS : 9;
     j->depth = round_up(j->c, UP_DEPTH);
     int64_t all = j->n * j->image_rows, c_strips = cpu_ceil_div(j->c, UP_STRIP),
             k_strips = cpu_ceil_div(j->k, UP_STRIP);
     bool wide = j->c * j->k > WIDE;
-    int64_t line_floats = (j->in_kinds * c_strips + j->out_kinds * k_strips) * UP_STRIP * j->columns[TILE_ROW];
+    int64_t line_floats = (in_kinds * c_strips + j->out_kinds * k_strips) * UP_STRIP * j->columns[TILE_ROW];
     j->rows = wide ? WIDE_TILES / j->columns[TILE_ROW] : BLOCK_FLOATS / line_floats;
     if (j->rows < 1) j->rows = 1;
     if (j->rows > all) j->rows = all;
     j->rows = cpu_ceil_div(all, cpu_ceil_div(all, j->rows)); /* blocks as even as can be */
     j->kind = (spare_tile(j) + 1) * UP_STRIP + 16;
-    j->v_strip = j->in_kinds * j->kind, j->m_strip = j->out_kinds * j->kind;
+    j->v_strip = in_kinds * j->kind, j->m_strip = j->out_kinds * j->kind;
     j->u_product = (wide ? cpu_min64(CHUNK, j->depth) : j->depth) * GEMM_NR + 16;
     j->u_strip = UP_PRODUCTS * j->u_product;
 

@@ -35,8 +35,6 @@
 #define UP_STRIP 32 /* channels that lie together in transformed data: [strip][kind][tile][channel] */
 #define UP_DEPTH 16 /* channels are filled up with zeros to a multiple of this */
 
-#define UP_INLINE __attribute__((always_inline)) static inline
-
 /* Six lines of pixels with `c` channels, the columns from the first pixel of a tile on; a line outside the map points
  * to zeros. Columns first .. last of the six exist. */
 typedef struct up_window {
@@ -45,16 +43,11 @@ typedef struct up_window {
     int64_t c, first, last;
 } up_window;
 
-UP_INLINE cpu_vec up_load(const float *p, int n)
-{
-    return n == CPU_LANES ? cpu_load(p) : load_part(p, n);
-}
-
 /* Pixel (row, column) of a window, n channels from c on. */
-UP_INLINE cpu_vec up_pixel(const up_window *x, const bool edge, int row, int column, int64_t c, int n)
+CPU_INLINE cpu_vec up_pixel(const up_window *x, const bool edge, int row, int column, int64_t c, int n)
 {
     const float *p = edge && (column < x->first || column > x->last) ? x->zeros : x->line[row] + column * x->c;
-    return up_load(p + c, n);
+    return cpu_load_part(p + c, n);
 }
 
 /* The six lines from (i, j) on of a map of h x w pixels, `rows` and `columns` of them looked at. True if one is missing
@@ -69,7 +62,7 @@ static inline bool up_window_at(up_window *x, const float *map, int64_t h, int64
 }
 
 /* The 25 differences that convpool's products want of 6x6 large pixels: to out + (5 row + column) * kind. */
-UP_INLINE void up_large(const up_window *x, const bool edge, int64_t c, int n, float *out, int64_t kind)
+CPU_INLINE void up_large(const up_window *x, const bool edge, int64_t c, int n, float *out, int64_t kind)
 {
     static const int plus[UP_WEIGHTS] = {2, 0, 1, 4, 5}, minus[UP_WEIGHTS] = {3, 2, 3, 2, 3};
 #pragma GCC unroll 5

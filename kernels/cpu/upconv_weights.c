@@ -22,7 +22,7 @@ typedef struct tiled_map {
     const float *zeros;
     int64_t h, w, c;
     bool large;
-    int64_t kinds, range;        /* of channels in a piece */
+    int64_t range;               /* of channels in a piece */
     int64_t kind, strip, floats; /* of the data: [strip][kind][tile][channel] */
 } tiled_map;
 
@@ -39,7 +39,7 @@ typedef struct weights_job {
     float scale;
 } weights_job;
 
-UP_INLINE void small_sums(const up_window *x, const bool edge, int64_t c, int n, float *out, int64_t kind)
+CPU_INLINE void small_sums(const up_window *x, const bool edge, int64_t c, int n, float *out, int64_t kind)
 {
     cpu_vec y0 = up_pixel(x, edge, 0, 0, c, n), y1 = up_pixel(x, edge, 0, 1, c, n);
     cpu_vec y2 = up_pixel(x, edge, 1, 0, c, n), y3 = up_pixel(x, edge, 1, 1, c, n);
@@ -56,8 +56,8 @@ UP_INLINE void small_sums(const up_window *x, const bool edge, int64_t c, int n,
 }
 
 /* Channels c0 .. c0+count of one tile, zeros up to a multiple of UP_DEPTH. */
-UP_INLINE void transform_tile(const tiled_map *m, const up_window *x, const bool edge, int64_t c0, int64_t count,
-                              float *v)
+CPU_INLINE void transform_tile(const tiled_map *m, const up_window *x, const bool edge, int64_t c0, int64_t count,
+                               float *v)
 {
     for (int64_t c = 0; c < round_up(count, UP_DEPTH); c += CPU_LANES) {
         float *o = v + c / UP_STRIP * m->strip + c % UP_STRIP;
@@ -88,26 +88,13 @@ static void transform_block(const weights_job *j, const tiled_map *m, int64_t t0
     }
 }
 
-#define OUTER_WIDE(family, row, v)                                                                                     \
-    TILE_FUNCTION(family, wide, v)                                                                                     \
-    {                                                                                                                  \
-        tile_run(2 * v, 2, row, UP_STRIP, UP_STRIP, w, a, b, out);                                                     \
-    }
-#define OUTER_NARROW(family, row, v)                                                                                   \
-    TILE_FUNCTION(family, narrow, v)                                                                                   \
-    {                                                                                                                  \
-        tile_run(2 * v, 1, row, UP_STRIP, UP_STRIP, w, a, b, out);                                                     \
-    }
-TILE_SIZES(OUTER_WIDE, outer, 1)
-TILE_SIZES(OUTER_NARROW, outer, 1)
-static tile_kernel *const wide_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_WIDE, outer, 1)};
-static tile_kernel *const narrow_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_NARROW, outer, 1)};
+TILE_DEFINE_OUTER(products, UP_STRIP)
 
 /* sums[k][c] (+)= over `depth` tiles of y[tile][k] v[tile][c] */
 static void multiply(const weights_job *j, const float *y, int64_t ks, const float *v, int64_t cs, int64_t depth,
                      float *sums, bool add)
 {
-    tile_walk walk = {.segments = 1, .depth = depth};
+    tile_walk walk = {.segments = 1, .depth = depth, .b_step = UP_STRIP};
     for (int64_t k0 = 0; k0 < ks; k0 += UP_STRIP, y += j->dy.strip) {
         int64_t rows = cpu_min64(UP_STRIP, ks - k0), each = tile_rows(rows, 2);
         for (int64_t c = 0; c < cs; c += GEMM_NR) {
@@ -121,14 +108,14 @@ static void multiply(const weights_job *j, const float *y, int64_t ks, const flo
                                 .cols = wide ? GEMM_NR : CPU_LANES,
                                 .add = add};
                 for (int i = 0; i < out.rows; i++) row[i] = sums + (k0 + k + i) * j->c_ld;
-                (wide ? wide_tiles : narrow_tiles)[cpu_ceil_div(out.rows, 2)](&walk, y + k, b, &out);
+                products[wide][cpu_ceil_div(out.rows, 2)](&walk, y + k, b, &out);
             }
         }
     }
 }
 
 /* From a product's sums to the taps in them: the transpose of upconv.h's weights. */
-UP_INLINE void taps_of(const cpu_vec *g, int from, cpu_vec *w, int to)
+CPU_INLINE void taps_of(const cpu_vec *g, int from, cpu_vec *w, int to)
 {
     cpu_vec low = g[0] + g[2 * from], high = g[0] + g[3 * from];
     w[0] = low + g[from];
@@ -158,10 +145,9 @@ static void finish(const weights_job *j, const float *sums, int64_t slice_floats
 static tiled_map map_of(const float *map, int64_t h, int64_t w, int64_t c, bool large)
 {
     tiled_map m = {.map = map, .h = h, .w = w, .c = c, .large = large};
-    m.kinds = large ? UP_PRODUCTS : SMALL_KINDS;
     m.range = cpu_min64(c, RANGE);
     m.kind = BLOCK * UP_STRIP + 16;
-    m.strip = m.kinds * m.kind;
+    m.strip = (large ? UP_PRODUCTS : SMALL_KINDS) * m.kind;
     m.floats = cpu_ceil_div(m.range, UP_STRIP) * m.strip;
     return m;
 }

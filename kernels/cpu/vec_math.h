@@ -14,18 +14,6 @@
 
 #include "kernels/cpu/cpu.h"
 
-/* The first n < CPU_LANES floats, the rest zero; and their way back. */
-static inline cpu_vec cpu_load_part(const float *p, int64_t n)
-{
-    cpu_vec v = {0};
-    memcpy(&v, p, (size_t)n * sizeof *p);
-    return v;
-}
-static inline void cpu_store_part(float *p, cpu_vec v, int64_t n)
-{
-    memcpy(p, &v, (size_t)n * sizeof *p);
-}
-
 /* mask: lanes of 0 or -1, as a comparison gives. */
 static inline cpu_vec cpu_select(cpu_ivec mask, cpu_vec yes, cpu_vec no)
 {

@@ -58,17 +58,12 @@ ONE_COPY void transform_weights(const wino_conv *j, int64_t c0, int64_t depth, i
 
 /* ---------------------------------------------------------------------------------------- products */
 
-#define DEFINE_WIDE(family, row, v)                                                                                    \
-    TILE_FUNCTION(family, wide, v)                                                                                     \
-    {                                                                                                                  \
-        tile_run(2 * v, 2, row, 1, 2 * CPU_LANES, w, a, b, out);                                                       \
-    }
 #define DEFINE_NARROW(family, row, v)                                                                                  \
     TILE_FUNCTION(family, narrow, v)                                                                                   \
     {                                                                                                                  \
         tile_run(2 * v, 1, row, 1, CPU_LANES, w, a, b, out);                                                           \
     }
-TILE_SIZES(DEFINE_WIDE, product, WINO_STRIP)
+TILE_SIZES(TILE_DEFINE_WIDE, product, WINO_STRIP)
 TILE_SIZES(DEFINE_NARROW, product, WINO_STRIP)
 static tile_kernel *const wide_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_WIDE, product, WINO_STRIP)};
 static tile_kernel *const narrow_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_NARROW, product, WINO_STRIP)};
@@ -116,7 +111,7 @@ ONE_COPY void store_tile(const wino_conv *j, int64_t tile, int64_t k0, int64_t k
     bool whole = rows == WINO_STEP && cols == WINO_STEP;
     for (int64_t k = k0; k < k1; k += CPU_LANES) {
         int n = (int)cpu_min64(CPU_LANES, j->k - k);
-        cpu_vec o[16], bias = j->bias ? wino_load(j->bias + k, n) : (cpu_vec){0};
+        cpu_vec o[16], bias = j->bias ? cpu_load_part(j->bias + k, n) : (cpu_vec){0};
         wino_output(m + (k - k0) / WINO_STRIP * j->m_at.strip + k % WINO_STRIP, j->m_at.freq, o);
         float *line = y + k;
         if (whole && n == CPU_LANES) { /* the common case: no outputs by way of memory */

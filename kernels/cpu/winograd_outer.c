@@ -16,20 +16,7 @@
 #define NARROW 64 /* channels on either side, at most: slices */
 #define RANGE 64  /* channels of a range */
 
-#define OUTER_DEFINE_WIDE(family, row, v)                                                                              \
-    TILE_FUNCTION(family, wide, v)                                                                                     \
-    {                                                                                                                  \
-        tile_run(2 * v, 2, 1, WINO_STRIP, WINO_STRIP, w, a, b, out);                                                   \
-    }
-#define OUTER_DEFINE_NARROW(family, row, v)                                                                            \
-    TILE_FUNCTION(family, narrow, v)                                                                                   \
-    {                                                                                                                  \
-        tile_run(2 * v, 1, 1, WINO_STRIP, WINO_STRIP, w, a, b, out);                                                   \
-    }
-TILE_SIZES(OUTER_DEFINE_WIDE, product, 1)
-TILE_SIZES(OUTER_DEFINE_NARROW, product, 1)
-static tile_kernel *const wide_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_WIDE, product, 1)};
-static tile_kernel *const narrow_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_NARROW, product, 1)};
+TILE_DEFINE_OUTER(products, WINO_STRIP)
 
 typedef struct wino_outer {
     const conv_args *a;
@@ -52,10 +39,10 @@ static void multiply(const wino_outer *j, int64_t tiles, const float *y, int64_t
         for (int64_t k = 0, rows; k < ks; k += rows) {
             rows = cpu_min64(cpu_min64(each, WINO_STRIP - k % WINO_STRIP), ks - k);
             for (int i = 0; i < rows; i++) row[i] = place + (k + i) * WINO_STRIP;
-            tile_kernel *kernel = (wide ? wide_tiles : narrow_tiles)[cpu_ceil_div(rows, 2)];
+            tile_kernel *kernel = products[wide][cpu_ceil_div(rows, 2)];
             tile_out out = {.row = row, .rows = (int)rows, .cols = wide ? GEMM_NR : CPU_LANES, .add = add};
             for (int64_t t = 0; t < tiles; t += CHAIN, out.add = true) {
-                tile_walk walk = {.segments = 1, .depth = cpu_min64(CHAIN, tiles - t)};
+                tile_walk walk = {.segments = 1, .depth = cpu_min64(CHAIN, tiles - t), .b_step = WINO_STRIP};
                 kernel(&walk, y + k / WINO_STRIP * j->y_at.strip + t * WINO_STRIP + k % WINO_STRIP, b + t * WINO_STRIP,
                        &out);
             }

@@ -17,27 +17,20 @@
 #define WINO_GP (1.0f / (2.0f * WINO_P2 * (WINO_P2 - WINO_Q2)))
 #define WINO_GQ (1.0f / (2.0f * WINO_Q2 * (WINO_Q2 - WINO_P2)))
 
-#define WINO_INLINE __attribute__((always_inline)) static inline
-
-WINO_INLINE cpu_vec wino_load(const float *p, int n)
-{
-    return n == CPU_LANES ? cpu_load(p) : load_part(p, n);
-}
-
 /* Rows of B^T: the points +-p, where other2 is the square of the other pair's, and the ends (0, infinity). */
-WINO_INLINE void wino_b_pair(cpu_vec d1, cpu_vec d2, cpu_vec d3, cpu_vec d4, const float p, const float other2,
-                             cpu_vec *plus, cpu_vec *minus)
+CPU_INLINE void wino_b_pair(cpu_vec d1, cpu_vec d2, cpu_vec d3, cpu_vec d4, const float p, const float other2,
+                            cpu_vec *plus, cpu_vec *minus)
 {
     cpu_vec even = d4 - other2 * d2, odd = d3 - other2 * d1;
     *plus = even + p * odd;
     *minus = even - p * odd;
 }
-WINO_INLINE cpu_vec wino_b_end(cpu_vec d0, cpu_vec d2, cpu_vec d4)
+CPU_INLINE cpu_vec wino_b_end(cpu_vec d0, cpu_vec d2, cpu_vec d4)
 {
     return (d4 - (WINO_P2 + WINO_Q2) * d2) + (WINO_P2 * WINO_Q2) * d0;
 }
 /* B^T d, every number to its own place. */
-WINO_INLINE void wino_b_store(const cpu_vec *d, float *out, int64_t step)
+CPU_INLINE void wino_b_store(const cpu_vec *d, float *out, int64_t step)
 {
     cpu_vec plus, minus;
     cpu_store(out, wino_b_end(d[0], d[2], d[4]));
@@ -49,7 +42,7 @@ WINO_INLINE void wino_b_store(const cpu_vec *d, float *out, int64_t step)
 }
 
 /* o = A^T m, 6 -> 4 */
-WINO_INLINE void wino_a(const cpu_vec *m, int from, cpu_vec *o, int to)
+CPU_INLINE void wino_a(const cpu_vec *m, int from, cpu_vec *o, int to)
 {
     cpu_vec sp = m[from] + m[2 * from], dp = m[from] - m[2 * from];
     cpu_vec sq = m[3 * from] + m[4 * from], dq = m[3 * from] - m[4 * from];
@@ -60,15 +53,15 @@ WINO_INLINE void wino_a(const cpu_vec *m, int from, cpu_vec *o, int to)
 }
 
 /* Two rows of A: the points +-p; the ends take y0 and y3 as they are. */
-WINO_INLINE void wino_a_pair(cpu_vec y0, cpu_vec y1, cpu_vec y2, cpu_vec y3, const float p, cpu_vec *plus,
-                             cpu_vec *minus)
+CPU_INLINE void wino_a_pair(cpu_vec y0, cpu_vec y1, cpu_vec y2, cpu_vec y3, const float p, cpu_vec *plus,
+                            cpu_vec *minus)
 {
     cpu_vec even = y0 + (p * p) * y2, odd = y1 + (p * p) * y3;
     *plus = even + p * odd;
     *minus = even - p * odd;
 }
 /* A y, 4 -> 6, every number to its own place. */
-WINO_INLINE void wino_a_store(const cpu_vec *y, float *out, int64_t step)
+CPU_INLINE void wino_a_store(const cpu_vec *y, float *out, int64_t step)
 {
     cpu_vec plus, minus;
     cpu_store(out, y[0]);
@@ -80,7 +73,7 @@ WINO_INLINE void wino_a_store(const cpu_vec *y, float *out, int64_t step)
 }
 
 /* o = G g, 3 -> 6 */
-WINO_INLINE void wino_g(const cpu_vec *g, int from, cpu_vec *o, int to)
+CPU_INLINE void wino_g(const cpu_vec *g, int from, cpu_vec *o, int to)
 {
     cpu_vec g0 = g[0], g1 = g[from], g2 = g[2 * from];
     cpu_vec even_p = WINO_GP * (g0 + WINO_P2 * g2), even_q = WINO_GQ * (g0 + WINO_Q2 * g2);
@@ -93,7 +86,7 @@ WINO_INLINE void wino_g(const cpu_vec *g, int from, cpu_vec *o, int to)
 }
 
 /* o = G^T u, 6 -> 3 */
-WINO_INLINE void wino_g_transposed(const cpu_vec *u, int from, cpu_vec *o, int to)
+CPU_INLINE void wino_g_transposed(const cpu_vec *u, int from, cpu_vec *o, int to)
 {
     cpu_vec sp = WINO_GP * (u[from] + u[2 * from]), dp = WINO_GP * (u[from] - u[2 * from]);
     cpu_vec sq = WINO_GQ * (u[3 * from] + u[4 * from]), dq = WINO_GQ * (u[3 * from] - u[4 * from]);
@@ -133,16 +126,16 @@ static inline bool wino_find_pixels(const wino_map *m, int64_t tile, int side, w
 }
 
 /* CPU_LANES channels from c of pixel (i, j), n of them real. */
-WINO_INLINE cpu_vec wino_pixel(const wino_pixels *s, const bool rows, const int side, int i, int j, int64_t c, int n)
+CPU_INLINE cpu_vec wino_pixel(const wino_pixels *s, const bool rows, const int side, int i, int j, int64_t c, int n)
 {
-    return wino_load((rows ? s->row[i] + j * s->step : s->pixel[i * side + j]) + c, n);
+    return cpu_load_part((rows ? s->row[i] + j * s->step : s->pixel[i * side + j]) + c, n);
 }
 
 /*
  * out[f * freq] = (B^T x B)[f]. Two rows at a time: the pixels are loaded twice or thrice, which is cheaper than to
  * spill the 36 numbers between the dimensions.
  */
-WINO_INLINE void wino_input(const wino_pixels *s, const bool rows, int64_t c, int n, float *out, int64_t freq)
+CPU_INLINE void wino_input(const wino_pixels *s, const bool rows, int64_t c, int n, float *out, int64_t freq)
 {
 #define AT(i) wino_pixel(s, rows, 6, i, j, c, n)
     cpu_vec plus[6], minus[6];
@@ -162,7 +155,7 @@ WINO_INLINE void wino_input(const wino_pixels *s, const bool rows, int64_t c, in
 }
 
 /* out[f * freq] = (A y A^T)[f], in the same way */
-WINO_INLINE void wino_output_gradient(const wino_pixels *s, const bool rows, int64_t c, int n, float *out, int64_t freq)
+CPU_INLINE void wino_output_gradient(const wino_pixels *s, const bool rows, int64_t c, int n, float *out, int64_t freq)
 {
 #define AT(i) wino_pixel(s, rows, 4, i, j, c, n)
     cpu_vec plus[4], minus[4];
@@ -182,7 +175,7 @@ WINO_INLINE void wino_output_gradient(const wino_pixels *s, const bool rows, int
 }
 
 /* y[16] = A^T m A */
-WINO_INLINE void wino_output(const float *m, int64_t freq, cpu_vec *y)
+CPU_INLINE void wino_output(const float *m, int64_t freq, cpu_vec *y)
 {
     cpu_vec d[6], t[24];
 #pragma GCC unroll 6
@@ -196,7 +189,7 @@ WINO_INLINE void wino_output(const float *m, int64_t freq, cpu_vec *y)
 }
 
 /* out[f * freq] = (G w G^T)[f] */
-WINO_INLINE void wino_weights(const cpu_vec *w, float *out, int64_t freq)
+CPU_INLINE void wino_weights(const cpu_vec *w, float *out, int64_t freq)
 {
     cpu_vec t[18], o[6];
 #pragma GCC unroll 3
@@ -210,7 +203,7 @@ WINO_INLINE void wino_weights(const cpu_vec *w, float *out, int64_t freq)
 }
 
 /* w[9] = G^T u G */
-WINO_INLINE void wino_weight_gradient(const cpu_vec *u, cpu_vec *w)
+CPU_INLINE void wino_weight_gradient(const cpu_vec *u, cpu_vec *w)
 {
     cpu_vec t[18];
 #pragma GCC unroll 6
@@ -219,8 +212,8 @@ WINO_INLINE void wino_weight_gradient(const cpu_vec *u, cpu_vec *w)
     for (int j = 0; j < 3; j++) wino_g_transposed(t + j, 3, w + j, 3);
 }
 
-WINO_INLINE void wino_transform_vector(const wino_pixels *s, const bool rows, const int side, int64_t c, int n,
-                                       float *out, int64_t freq)
+CPU_INLINE void wino_transform_vector(const wino_pixels *s, const bool rows, const int side, int64_t c, int n,
+                                      float *out, int64_t freq)
 {
     if (side == 6)
         wino_input(s, rows, c, n, out, freq);
@@ -230,8 +223,8 @@ WINO_INLINE void wino_transform_vector(const wino_pixels *s, const bool rows, co
 
 /* Channels c0 .. c0+count of one tile to `out`, zeros up to a multiple of WINO_DEPTH. `side`: 6 for wino_input, 4 for
  * wino_output_gradient. */
-WINO_INLINE void wino_transform_tile(const wino_map *m, int64_t tile, int64_t c0, int64_t count, const int side,
-                                     float *out, const wino_layout *at)
+CPU_INLINE void wino_transform_tile(const wino_map *m, int64_t tile, int64_t c0, int64_t count, const int side,
+                                    float *out, const wino_layout *at)
 {
 #define OUT (out + c / WINO_STRIP * at->strip + c % WINO_STRIP)
     wino_pixels s;
