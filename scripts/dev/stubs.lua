@@ -186,23 +186,32 @@ local function add_part(out, name, part)
     for _, entry in ipairs(part.functions) do add_function(out, ("core.%s."):format(name), entry) end
 end
 
+--- A file that adds to what the others say of the same classes; `module` is what require finds, if it is one.
+local function file_of(module, text) return { "---@meta " .. (module or "_"), "-- Made by scripts/dev/stubs.lua; do not edit.\n", text } end
+
+local CORE <const> = "---@class sagan.core\nlocal core = {}\n"
+
 --- The text of each stub file, by name.
 function stubs.generate()
-    local out = { "---@meta sagan.core", "-- Made by scripts/dev/stubs.lua; do not edit.\n", types }
-    for _, entry in ipairs(methods) do add_function(out, "Tensor:", entry) end
-    for _, name in ipairs(core.op_names()) do
-        if not stubs.documented_methods[name] then add_op(out, "Tensor:", core.op_info(name), true) end
-    end
-    out[#out + 1] = "---@class sagan.core\n---@field version string\n---@field tensor_methods table\nlocal core = {}\n"
+    local main, tensor, ops = file_of("sagan.core", types), file_of(nil, "---@class sagan.Tensor\nlocal Tensor = {}\n"),
+        file_of(nil, CORE .. "\n---@class sagan.ops\ncore.ops = {}\n")
+    local rest = file_of(nil, CORE .. parts.types)
+    for _, entry in ipairs(methods) do add_function(main, "Tensor:", entry) end
+    main[#main + 1] = "---@class sagan.core\n---@field version string\n---@field tensor_methods table\nlocal core = {}\n"
     for _, group in ipairs { constructors, control, device } do
-        for _, entry in ipairs(group) do add_function(out, "core.", entry) end
+        for _, entry in ipairs(group) do add_function(main, "core.", entry) end
     end
-    out[#out + 1] = "---@class sagan.ops\ncore.ops = {}\n"
-    for _, name in ipairs(core.op_names()) do add_op(out, "core.ops.", core.op_info(name), false) end
-    out[#out + 1] = parts.types
-    for _, name in ipairs(parts.order) do add_part(out, name, parts[name]) end
-    out[#out + 1] = "return core\n"
-    return { ["core.lua"] = table.concat(out, "\n") }
+    main[#main + 1] = "return core\n"
+    for _, name in ipairs(core.op_names()) do
+        if not stubs.documented_methods[name] then add_op(tensor, "Tensor:", core.op_info(name), true) end
+        add_op(ops, "core.ops.", core.op_info(name), false)
+    end
+    for _, name in ipairs(parts.order) do add_part(rest, name, parts[name]) end
+    local texts = {}
+    for name, out in pairs { core = main, tensor_ops = tensor, ops = ops, parts = rest } do
+        texts[name .. ".lua"] = table.concat(out, "\n")
+    end
+    return texts
 end
 
 --- Writes the files into a folder.

@@ -1,0 +1,400 @@
+---@meta _
+-- Made by scripts/dev/stubs.lua; do not edit.
+
+---@class sagan.Tensor
+local Tensor = {}
+
+--- Convolution. x {N,H,W,C}, w {K,R,S,C}, b {K} -> y {N,P,Q,K}, P = (H + 2 pad_h - R) / stride + 1.
+---@param w sagan.Tensor
+---@param b? sagan.Tensor
+---@param stride? integer default 1
+---@param pad_h? integer default 0
+---@param pad_w? integer default 0
+---@return sagan.Tensor y
+function Tensor:conv2d(w, b, stride, pad_h, pad_w) end
+
+--- Nearest x2 upsampling, then 3x3 convolution with padding 1, fused: 16/36 of the multiplies. x {N,H,W,C}, w {K,3,3,C}, b {K} -> y {N,2H,2W,K}.
+---@param w sagan.Tensor
+---@param b? sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:upconv(w, b) end
+
+--- 3x3 convolution with padding 1, then 2x2 mean pooling, fused: 16/36 of the multiplies. x {N,H,W,C}, H and W even, w {K,3,3,C}, b {K} -> y {N,H/2,W/2,K}.
+---@param w sagan.Tensor
+---@param b? sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:convpool(w, b) end
+
+--- Matrix product of {M,K} and {K,N}, or batched {B,M,K} and {B,K,N}; a transposed operand is stored the other way round.
+---@param b sagan.Tensor
+---@param trans_a? boolean default false
+---@param trans_b? boolean default false
+---@return sagan.Tensor y
+function Tensor:matmul(b, trans_a, trans_b) end
+
+--- y = x w^T + b. x {..., I} seen as rows, w {O,I}, b {O} -> y {..., O}.
+---@param w sagan.Tensor
+---@param b? sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:linear(w, b) end
+
+--- max(x, 0); the gradient at 0 is 0.
+---@return sagan.Tensor y
+function Tensor:relu() end
+
+--- x where x > 0, else slope * x.
+---@param slope? number default 0.2
+---@return sagan.Tensor y
+function Tensor:leaky_relu(slope) end
+
+--- Hyperbolic tangent.
+---@return sagan.Tensor y
+function Tensor:tanh() end
+
+--- 1 / (1 + exp(-x)).
+---@return sagan.Tensor y
+function Tensor:sigmoid() end
+
+--- log(1 + exp(x)), without overflow.
+---@return sagan.Tensor y
+function Tensor:softplus() end
+
+--- Exponential.
+---@return sagan.Tensor y
+function Tensor:exp() end
+
+--- Natural logarithm.
+---@return sagan.Tensor y
+function Tensor:log() end
+
+--- Square root.
+---@return sagan.Tensor y
+function Tensor:sqrt() end
+
+--- The square, x * x.
+---@return sagan.Tensor y
+function Tensor:square() end
+
+--- Absolute value; the gradient at 0 is 0.
+---@return sagan.Tensor y
+function Tensor:abs() end
+
+--- a * x + b with numbers a and b.
+---@param a? number default 1.0
+---@param b? number default 0.0
+---@return sagan.Tensor y
+function Tensor:scale(a, b) end
+
+--- a + b. b has a's shape, or is {1}, or has the trailing dimensions of a and repeats.
+---@param b sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:add(b) end
+
+--- a - b; b broadcasts as in add.
+---@param b sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:sub(b) end
+
+--- a * b; b broadcasts as in add.
+---@param b sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:mul(b) end
+
+--- a / b; b broadcasts as in add.
+---@param b sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:div(b) end
+
+--- y = gamma * o + x, the gate of self-attention (paper, eq. 3). x and o equal shapes, gamma {1}.
+---@param o sagan.Tensor
+---@param gamma sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:gated_add(o, gamma) end
+
+--- Batch normalisation over all but the last dimension, optionally with a fused ReLU. gain, bias {C}. train: batch statistics, and the running ones move by momentum (unbiased variance); else the running statistics. The factor is gain + gain_offset.
+---@param gain? sagan.Tensor
+---@param bias? sagan.Tensor
+---@param running_mean? sagan.Tensor written in place
+---@param running_var? sagan.Tensor written in place
+---@param train? boolean default true
+---@param momentum? number default 0.1
+---@param eps? number default 1e-05
+---@param relu? boolean default false
+---@param gain_offset? number default 0.0
+---@return sagan.Tensor y
+function Tensor:batch_norm(gain, bias, running_mean, running_var, train, momentum, eps, relu, gain_offset) end
+
+--- Class-conditional batch normalisation: gain and bias are tables {classes,C}, labels {N} i32 picks the row of each image. x {N,H,W,C}. Else as batch_norm.
+---@param gain sagan.Tensor
+---@param bias sagan.Tensor
+---@param labels sagan.Tensor
+---@param running_mean? sagan.Tensor written in place
+---@param running_var? sagan.Tensor written in place
+---@param train? boolean default true
+---@param momentum? number default 0.1
+---@param eps? number default 1e-05
+---@param relu? boolean default false
+---@param gain_offset? number default 0.0
+---@return sagan.Tensor y
+function Tensor:cond_batch_norm(gain, bias, labels, running_mean, running_var, train, momentum, eps, relu, gain_offset) end
+
+--- Nearest x2. x {N,H,W,C} -> y {N,2H,2W,C}.
+---@return sagan.Tensor y
+function Tensor:upsample() end
+
+--- x + nearest x2 of s in one pass: a residual block that doubles the size. x {N,2H,2W,C}, s {N,H,W,C} -> y {N,2H,2W,C}.
+---@param s sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:add_upsampled(s) end
+
+--- Mean over size x size windows. include_pad: zero padding counts in the divisor (Inception's 2015 graph leaves it out).
+---@param size? integer default 2
+---@param stride? integer default 2
+---@param pad? integer default 0
+---@param include_pad? boolean default true
+---@return sagan.Tensor y
+function Tensor:mean_pool(size, stride, pad, include_pad) end
+
+--- Maximum over size x size windows; the first of equal values gets the gradient.
+---@param size? integer default 2
+---@param stride? integer default 2
+---@param pad? integer default 0
+---@return sagan.Tensor y
+function Tensor:max_pool(size, stride, pad) end
+
+--- Sum over H and W. x {N,H,W,C} -> y {N,C}.
+---@return sagan.Tensor y
+function Tensor:global_sum_pool() end
+
+--- a then b along axis; the other dimensions are equal.
+---@param b sagan.Tensor
+---@param axis? integer counted from 1 default 1
+---@return sagan.Tensor y
+function Tensor:concat(b, axis) end
+
+--- length elements from start along axis.
+---@param axis integer counted from 1
+---@param start integer counted from 1
+---@param length integer
+---@return sagan.Tensor y
+function Tensor:slice(axis, start, length) end
+
+--- y's dimension i is x's dimension d_i.
+---@param d0? integer counted from 1 default 1
+---@param d1? integer counted from 1 default 2
+---@param d2? integer counted from 1 default 3
+---@param d3? integer counted from 1 default 4
+---@return sagan.Tensor y
+function Tensor:permute(d0, d1, d2, d3) end
+
+--- Sum over one axis, which disappears; without one over everything -> {1}. Partial sums in a fixed order.
+---@param axis? integer counted from 1
+---@return sagan.Tensor y
+function Tensor:sum(axis) end
+
+--- Mean, axis as in sum.
+---@param axis? integer counted from 1
+---@return sagan.Tensor y
+function Tensor:mean(axis) end
+
+--- L2 norm of everything -> {1}; the gradient at 0 is 0.
+---@return sagan.Tensor y
+function Tensor:norm() end
+
+--- Largest value -> {1}; NaN if there is one.
+---@return sagan.Tensor y
+function Tensor:max() end
+
+--- Smallest value -> {1}; NaN if there is one.
+---@return sagan.Tensor y
+function Tensor:min() end
+
+--- Index of the largest value along the last dimension (counted from 0), i32; it disappears.
+---@return sagan.Tensor y
+function Tensor:argmax() end
+
+--- How many values are NaN or infinite -> {1} f32.
+---@return sagan.Tensor y
+function Tensor:count_nonfinite() end
+
+--- Softmax over the last dimension.
+---@return sagan.Tensor y
+function Tensor:softmax() end
+
+--- Logarithm of softmax over the last dimension.
+---@return sagan.Tensor y
+function Tensor:log_softmax() end
+
+--- o_j = sum_i softmax_i(scale * q_j . k_i) v_i; memory O(N): the map is never stored. q {B,Nq,D}, k {B,Nk,D}, v {B,Nk,E} -> o {B,Nq,E}. Paper eq. 1-2 with q = g(x), k = f(x), v = h(x), scale 1.
+---@param k sagan.Tensor
+---@param v sagan.Tensor
+---@param scale? number default 1.0
+---@return sagan.Tensor o
+function Tensor:attention(k, v, scale) end
+
+--- The softmax rows of chosen query points. q {B,Nq,D}, k {B,Nk,D}, queries {M} i32 (counted from 0) -> p {B,M,Nk}.
+---@param k sagan.Tensor
+---@param queries sagan.Tensor
+---@param scale? number default 1.0
+---@return sagan.Tensor p
+function Tensor:attention_map(k, queries, scale) end
+
+--- Mean over batch and queries of the entropy (nats) and of the mean attended distance in positions of a map `width` wide (queries and keys on grids of equal extent) -> s {2}.
+---@param k sagan.Tensor
+---@param width integer
+---@param scale? number default 1.0
+---@return sagan.Tensor s
+function Tensor:attention_stats(k, width, scale) end
+
+--- Divides each layer's matrix in the slab w {n} by its largest singular value, all layers in one call. layers {L,5} i32: offset, rows, columns, offset in u, offset in v. iterations power steps from u; u and v are written back only if update. sigma {L} is always written. Gradient: u, v constants, or through the iterations. What no layer covers is copied.
+---@param u sagan.Tensor written in place
+---@param v sagan.Tensor written in place
+---@param sigma sagan.Tensor written in place
+---@param layers sagan.Tensor
+---@param iterations? integer default 1
+---@param eps? number default 1e-12
+---@param update? boolean default true
+---@param through? boolean default false
+---@return sagan.Tensor wn
+function Tensor:spectral_norm(u, v, sigma, layers, iterations, eps, update, through) end
+
+--- Rows of a table. table {V,D}, index {N} i32, counted from 0 -> y {N,D}.
+---@param index sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:embedding(index) end
+
+--- mean(max(0, 1 - real)) + mean(max(0, 1 + fake)) (paper eq. 4).
+---@param fake sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:hinge_d(fake) end
+
+--- -mean(fake) (paper eq. 4).
+---@return sagan.Tensor y
+function Tensor:hinge_g() end
+
+--- mean(softplus(-real)) + mean(softplus(fake)): the original GAN loss on logits.
+---@param fake sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:bce_d(fake) end
+
+--- mean(softplus(-fake)): the non-saturating generator loss.
+---@return sagan.Tensor y
+function Tensor:bce_g() end
+
+--- mean(fake) - mean(real).
+---@param fake sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:wasserstein_d(fake) end
+
+--- -mean(fake).
+---@return sagan.Tensor y
+function Tensor:wasserstein_g() end
+
+--- Mean of -log softmax(logits)[label]. logits {N,K}, labels {N} i32, counted from 0.
+---@param labels sagan.Tensor
+---@return sagan.Tensor y
+function Tensor:cross_entropy(labels) end
+
+--- Fills x with uniform numbers in [low, high).
+---@param clock sagan.Tensor
+---@param seed integer
+---@param stream integer
+---@param low? number default 0.0
+---@param high? number default 1.0
+---@return sagan.Tensor # its first argument
+function Tensor:uniform(clock, seed, stream, low, high) end
+
+--- Fills x with normal numbers; bound > 0: truncated to mean +- bound * std by taking the quantile of a uniform number.
+---@param clock sagan.Tensor
+---@param seed integer
+---@param stream integer
+---@param mean? number default 0.0
+---@param std? number default 1.0
+---@param bound? number default 0.0
+---@return sagan.Tensor # its first argument
+function Tensor:normal(clock, seed, stream, mean, std, bound) end
+
+--- Fills x (i32) with whole numbers in [low, high), without modulo bias worth measuring (a 64-bit multiply).
+---@param clock sagan.Tensor
+---@param seed integer
+---@param stream integer
+---@param low? integer default 0
+---@param high integer
+---@return sagan.Tensor # its first argument
+function Tensor:randint(clock, seed, stream, low, high) end
+
+--- clock = clock + by, as one 64-bit number.
+---@param by? integer default 1
+---@return sagan.Tensor # its first argument
+function Tensor:tick(by) end
+
+--- One Adam step over a slab. hyper {6} f32: rate, beta1, beta2, eps, weight decay (decoupled), factor on g. count {2} i32 is ticked first. w -= rate * mhat / (sqrt(vhat) + eps); tf_eps: eps inside the bias correction, as TensorFlow 1.
+---@param g sagan.Tensor
+---@param m sagan.Tensor written in place
+---@param v sagan.Tensor written in place
+---@param count sagan.Tensor written in place
+---@param hyper sagan.Tensor
+---@param tf_eps? boolean default false
+---@return sagan.Tensor # its first argument
+function Tensor:adam(g, m, v, count, hyper, tf_eps) end
+
+--- adam on w, then ema of target with w (clock and hyper there: average), in one pass: the same bits.
+---@param g sagan.Tensor
+---@param m sagan.Tensor written in place
+---@param v sagan.Tensor written in place
+---@param count sagan.Tensor written in place
+---@param hyper sagan.Tensor
+---@param target sagan.Tensor written in place
+---@param clock sagan.Tensor
+---@param average sagan.Tensor
+---@param tf_eps? boolean default false
+---@return sagan.Tensor # its first argument
+function Tensor:adam_ema(g, m, v, count, hyper, target, clock, average, tf_eps) end
+
+--- target = d * target + (1 - d) * source with d = hyper[0], or 0 while clock < hyper[1] (a plain copy). hyper {2} f32.
+---@param source sagan.Tensor
+---@param clock sagan.Tensor
+---@param hyper sagan.Tensor
+---@return sagan.Tensor # its first argument
+function Tensor:ema(source, clock, hyper) end
+
+--- Every element = value.
+---@param value number
+---@return sagan.Tensor # its first argument
+function Tensor:fill(value) end
+
+--- x = y, equal shapes and dtypes, as an op, so that it can be captured.
+---@param y sagan.Tensor
+---@return sagan.Tensor # its first argument
+function Tensor:assign(y) end
+
+--- y = y + a * x, in place.
+---@param x sagan.Tensor
+---@param a? number default 1.0
+---@return sagan.Tensor # its first argument
+function Tensor:axpy(x, a) end
+
+--- ring {R,V} f32: row (clock mod R), column `column` = x {1}: how losses leave a step without a read-back.
+---@param x sagan.Tensor
+---@param clock sagan.Tensor
+---@param column integer
+---@return sagan.Tensor # its first argument
+function Tensor:record(x, clock, column) end
+
+--- u8 {N,H,W,C} -> f32 x * 2/255 - 1; flip: each image mirrored left-right with probability 1/2 by its own random number; dequantize: plus uniform [0, dequantize).
+---@param clock sagan.Tensor
+---@param seed integer
+---@param stream integer
+---@param flip? boolean default false
+---@param dequantize? number default 0.0
+---@return sagan.Tensor y
+function Tensor:pixels_to_float(clock, seed, stream, flip, dequantize) end
+
+--- f32 in [-1,1] -> u8 floor(x * 127.5 + 128), clipped to 0..255; NaN becomes 0.
+---@return sagan.Tensor y
+function Tensor:float_to_pixels() end
+
+--- Converts between f32, bf16 (round to nearest even), u8 and i32 (dtype as in sag_dtype).
+---@param dtype sagan.Dtype
+---@return sagan.Tensor y
+function Tensor:cast(dtype) end
