@@ -11,5 +11,6 @@ return {
     standing_noise = 18, -- batches for standing statistics
     standing_labels = 19,
     data_order = 32,
+    classifier_order = 33, -- of the images that the scores' classifier is trained on
     bench = 48,
 }

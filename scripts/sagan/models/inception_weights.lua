@@ -8,6 +8,7 @@
 --- Which weights they are is told by the file's SHA-256, and it goes into the fingerprint of every score.
 
 local core = require "sagan.core"
+local digest_of = require "sagan.models.digest"
 
 local weights = {}
 
@@ -65,17 +66,13 @@ local function reader(path)
     return path:find("%.safetensors$") and core.safetensors or core.pth
 end
 
---- One digest over all tensors of a file, whatever the container: name, shape and contents in the order of names.
+--- One digest over all tensors of a file that are read.
 local function content_digest(tensors)
-    local names, parts = {}, {}
-    for name in pairs(tensors) do
-        if not ignored(name) then names[#names + 1] = name end
+    local read = {}
+    for name, tensor in pairs(tensors) do
+        if not ignored(name) then read[name] = tensor end
     end
-    table.sort(names)
-    for i, name in ipairs(names) do
-        parts[i] = ("%s %s %s\n"):format(name, text(tensors[name].shape), core.sha256.text(tensors[name]:bytes()))
-    end
-    return core.sha256.text(table.concat(parts))
+    return digest_of(read)
 end
 
 --- The digest that stands for these weights, and whether they are the genuine ones. A safetensors file made by convert says
