@@ -186,7 +186,7 @@ typedef struct attention_map_args {
 
 /*
  * layers {L,5} in device memory: offset in w, rows, cols, offset in u, offset in v. Each power iteration:
- * v = normalise(W^T u), u = normalise(W v), normalise(x) = x / (|x| + eps); sigma = u^T W v; wn = w / sigma.
+ * v = normalise(W^T u), u = normalise(W v), normalise(x) = x / (|x| + eps), or x / max(|x|, eps) if eps_max; sigma = u^T W v; wn = w / sigma.
  * u_used, v_used: the vectors that fwd ended with (kept for bwd; also copied to u, v if update).
  * bwd: dw = (dwn - <dwn, wn> u v^T) / sigma per layer, a copy of dwn elsewhere.
  * through: the gradient also flows through the iterations (one-step unrolling from u_start, as the official code).
@@ -199,7 +199,7 @@ typedef struct spectral_norm_args {
     float *u_start;                      /* saved for backward when through */
     const int32_t *layers;
     int64_t n, n_layers, n_u, n_v;
-    int iterations, update, through, accumulate;
+    int iterations, update, through, accumulate, eps_max;
     float eps;
 } spectral_norm_args;
 

@@ -73,6 +73,7 @@ sag_status sag_op_spectral_norm_fwd(sag_op_call *c)
                             .iterations = (int)iterations,
                             .update = c->attr[2] != 0,
                             .through = through,
+                            .eps_max = c->attr[4] != 0,
                             .eps = (float)eps};
     const sag_status s = SAG_RUN(c, spectral_norm_fwd, &a);
     return s == SAG_ERR_ARG && c->ctx->device == SAG_CPU ? explain_layers(c) : s;
@@ -98,6 +99,7 @@ sag_status sag_op_spectral_norm_bwd(sag_op_call *c)
                             .n_v = c->in_shape[2].dim[0],
                             .iterations = (int)c->attr[0],
                             .through = c->attr[3] != 0,
+                            .eps_max = c->attr[4] != 0,
                             .accumulate = dw.accumulate,
                             .eps = (float)c->attr[1]};
     return SAG_RUN(c, spectral_norm_bwd, &a);

@@ -1,7 +1,7 @@
 /*
  * spectral_norm.c - divides every layer's matrix in a slab by an estimate of its largest singular value.
  *
- * W {rows, cols} of each layer, n(x) = x / (|x| + eps), t = 1..k from u_0:
+ * W {rows, cols} of each layer, n(x) = x / s, s = |x| + eps or max(|x|, eps), t = 1..k from u_0:
  *   a_t = W^T u_{t-1},  v_t = n(a_t),  b_t = W v_t,  u_t = n(b_t);   sigma = u_k . b_k;   wn = W / sigma.
  * k = 0 takes the u and v that are there. A layer with |sigma| < TINY_SIGMA (all weights zero) is copied, keeps its u
  * and v, and passes its gradient on.
@@ -9,7 +9,8 @@
  * Gradient, G = dL/dwn, inverse = 1 / sigma:
  *   u, v constants (Miyato et al. 2018, eq. 12): sigma = u^T W v, so dW = (G - <G, wn> u v^T) / sigma.
  *   through: the steps are differentiated too (Google's SAGAN code has no stop-gradient there). With y = n(x),
- *   r = |x|, s = r + eps the Jacobian is dy/dx = I/s - y y^T / r, symmetric: J g = g/s - y (y . g) / r. Then
+ *   r = |x| the Jacobian is dy/dx = I/s - y y^T / r, symmetric: J g = g/s - y (y . g) / r (I/s where s does not depend on
+ *   x, below eps of the maximum). Then
  *     h = dL/dsigma = -<G, wn> / sigma,  sigma = u_k . W v_k:
  *       dW = G / sigma + h u_k v_k^T,   du_k = h b_k,   dv_k = h W^T u_k,   and for t = k..1:
  *       db_t = J(b_t) du_t,   dW += db_t v_t^T,       dv_t += W^T db_t      (b_t = W v_t)
@@ -32,23 +33,30 @@ static double dot(const float *x, const float *y, int64_t n)
     return sum;
 }
 
-/* y = x / (|x| + eps); returns |x|. */
-static double normalise(float *y, const float *x, int64_t n, float eps)
+static double divisor(const spectral_norm_args *a, double r)
+{
+    const double eps = (double)a->eps;
+    return !a->eps_max ? r + eps : r > eps ? r : eps;
+}
+
+/* y = x / s; returns |x|. */
+static double normalise(float *y, const float *x, int64_t n, const spectral_norm_args *a)
 {
     const double r = sqrt(dot(x, x, n));
-    const float inverse = (float)(1.0 / (r + (double)eps));
+    const float inverse = (float)(1.0 / divisor(a, r));
     for (int64_t i = 0; i < n; i++) y[i] = x[i] * inverse;
     return r;
 }
 
-/* g <- J g at y = x / (r + eps). */
-static void normalise_bwd(float *g, const float *y, int64_t n, double r, float eps)
+/* g <- J g at y = x / s, |x| = r. */
+static void normalise_bwd(float *g, const float *y, int64_t n, double r, const spectral_norm_args *a)
 {
     if (r == 0) {
         memset(g, 0, (size_t)n * sizeof *g);
         return;
     }
-    const double along = dot(y, g, n) / r, inverse = 1.0 / (r + (double)eps);
+    const double inverse = 1.0 / divisor(a, r);
+    const double along = a->eps_max && r <= (double)a->eps ? 0 : dot(y, g, n) / r;
     for (int64_t i = 0; i < n; i++) g[i] = (float)((double)g[i] * inverse - (double)y[i] * along);
 }
 
@@ -80,10 +88,10 @@ static void find_sigma(sag_kernel_env *env, const sn_plan *p, const sn_run *run,
     for (int step = 0; step < a->iterations; step++) {
         CPU_ISA(spectral_product_t)(env, p, run, v, u);
         for (int64_t i = run->layer; i < end; i++)
-            normalise(v + p->layers[i].v, v + p->layers[i].v, p->layers[i].cols, a->eps);
+            normalise(v + p->layers[i].v, v + p->layers[i].v, p->layers[i].cols, a);
         CPU_ISA(spectral_product)(env, p, run, b, v);
         for (int64_t i = run->layer; i < end; i++)
-            normalise(u + p->layers[i].u, b + p->layers[i].u, p->layers[i].rows, a->eps);
+            normalise(u + p->layers[i].u, b + p->layers[i].u, p->layers[i].rows, a);
     }
     if (a->iterations < 1) CPU_ISA(spectral_product)(env, p, run, b, v);
     for (int64_t i = run->layer; i < end; i++) {
@@ -229,11 +237,11 @@ static int terms_through(sag_kernel_env *env, const sn_plan *p, const double *h,
         CPU_ISA(spectral_product_t)(env, p, &p->all, vt, ut - n_u);
         for (int64_t i = 0; i < count; i++)
             norm_a[(t - 1) * count + i] =
-                normalise(vt + p->layers[i].v, vt + p->layers[i].v, p->layers[i].cols, a->eps);
+                normalise(vt + p->layers[i].v, vt + p->layers[i].v, p->layers[i].cols, a);
         CPU_ISA(spectral_product)(env, p, &p->all, db, vt);
         for (int64_t i = 0; i < count; i++)
             norm_b[(t - 1) * count + i] =
-                normalise(ut + p->layers[i].u, db + p->layers[i].u, p->layers[i].rows, a->eps);
+                normalise(ut + p->layers[i].u, db + p->layers[i].u, p->layers[i].rows, a);
     }
     for (int64_t t = steps; t >= 1; t--) {
         float *ut = u + t * n_u, *dut = du + t * n_u, *dat = da + t * n_v;
@@ -242,14 +250,14 @@ static int terms_through(sag_kernel_env *env, const sn_plan *p, const double *h,
             float *g = dut + l->u;
             if (t == steps) /* db still holds b_k */
                 for (int64_t r = 0; r < l->rows; r++) g[r] = (float)(h[i] * (double)db[l->u + r]);
-            normalise_bwd(g, ut + l->u, l->rows, norm_b[(t - 1) * count + i], a->eps);
+            normalise_bwd(g, ut + l->u, l->rows, norm_b[(t - 1) * count + i], a);
             if (t == steps)
                 for (int64_t r = 0; r < l->rows; r++) g[r] += (float)(h[i] * (double)ut[l->u + r]);
         }
         CPU_ISA(spectral_product_t)(env, p, &p->all, dat, dut);
         for (int64_t i = 0; i < count; i++)
             normalise_bwd(dat + p->layers[i].v, v + t * n_v + p->layers[i].v, p->layers[i].cols,
-                          norm_a[(t - 1) * count + i], a->eps);
+                          norm_a[(t - 1) * count + i], a);
         if (t > 1) CPU_ISA(spectral_product)(env, p, &p->all, dut - n_u, dat);
         terms->left[terms->count] = dut;
         terms->right[terms->count++] = v + t * n_v;

@@ -292,7 +292,7 @@ function core.ops.attention_map(q, k, queries, scale) end
 ---@return sagan.Tensor s
 function core.ops.attention_stats(q, k, width, scale) end
 
---- Divides each layer's matrix in the slab w {n} by its largest singular value, all layers in one call. layers {L,5} i32: offset, rows, columns, offset in u, offset in v. iterations power steps from u; u and v are written back only if update. sigma {L} is always written. Gradient: u, v constants, or through the iterations. What no layer covers is copied.
+--- Divides each layer's matrix in the slab w {n} by its largest singular value, all layers in one call. layers {L,5} i32: offset, rows, columns, offset in u, offset in v. iterations power steps from u, x / (|x| + eps) or x / max(|x|, eps) if eps_max; u and v are written back only if update. sigma {L} is always written. Gradient: u, v constants, or through the iterations. What no layer covers is copied.
 ---@param w sagan.Tensor
 ---@param u sagan.Tensor written in place
 ---@param v sagan.Tensor written in place
@@ -302,8 +302,9 @@ function core.ops.attention_stats(q, k, width, scale) end
 ---@param eps? number default 1e-12
 ---@param update? boolean default true
 ---@param through? boolean default false
+---@param eps_max? boolean default false
 ---@return sagan.Tensor wn
-function core.ops.spectral_norm(w, u, v, sigma, layers, iterations, eps, update, through) end
+function core.ops.spectral_norm(w, u, v, sigma, layers, iterations, eps, update, through, eps_max) end
 
 --- Rows of a table. table {V,D}, index {N} i32, counted from 0 -> y {N,D}.
 ---@param table sagan.Tensor

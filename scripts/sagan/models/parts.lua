@@ -35,7 +35,7 @@ function parts.settings(config, net)
     if sn[net] ~= false then
         spectral = {
             iterations = sn.iterations or 1, eps = sn.eps or 1e-12, through = sn.through or false,
-            u_init = sn.u_init or "normal",
+            u_init = sn.u_init or "normal", eps_form = sn.eps_form or "add",
         }
     end
     local kind = init.weights or "xavier"

@@ -14,7 +14,8 @@ local initializers = require "sagan.nn.initializers"
 
 ---@class sagan.nn.SpectralOptions  one setting for a whole network
 ---@field iterations? integer  power iterations a pass, 1
----@field eps? number          added to the norms that divide, 1e-12
+---@field eps? number          what keeps the norms that divide from 0, 1e-12
+---@field eps_form? "add"|"max" x / (|x| + eps), or x / max(|x|, eps); add
 ---@field through? boolean     let the gradient flow through the iterations, as the official code does; false
 ---@field u_init? "normal"|"truncated"  distribution of the first u and v, normal; truncated: within two standard deviations
 
@@ -28,12 +29,12 @@ local ALIGN <const> = 16 -- floats: 64 bytes, a cache line and an AVX-512 regist
 
 local function round_up(n) return (n + ALIGN - 1) // ALIGN * ALIGN end
 
-local SPECTRAL_DEFAULTS <const> = { iterations = 1, eps = 1e-12, through = false, u_init = "normal" }
+local SPECTRAL_DEFAULTS <const> = { iterations = 1, eps = 1e-12, eps_form = "add", through = false, u_init = "normal" }
 
 local function merge_spectral(plan, spec, path)
     for key in pairs(spec.spectral) do
         if SPECTRAL_DEFAULTS[key] == nil then
-            error(("%s: spectral norm has no option '%s' (iterations, eps, through, u_init)"):format(path, key), 0)
+            error(("%s: spectral norm has no option '%s' (iterations, eps, eps_form, through, u_init)"):format(path, key), 0)
         end
     end
     for key, default in pairs(SPECTRAL_DEFAULTS) do
@@ -191,7 +192,7 @@ function Module:begin_pass(caller)
         local options = self.plan.options
         local update = self.training and caller == self and self.update_spectral
         pass.weights = core.ops.spectral_norm(s.weights, s.u, s.v, s.sigma, s.layers, options.iterations, options.eps,
-            update, options.through)
+            update, options.through, options.eps_form == "max")
         for _, l in ipairs(self.plan.layers) do
             l.module.normalized[l.spec.name] = pass.weights:part(l.spec.offset + 1, l.spec.shape)
         end
