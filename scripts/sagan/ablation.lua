@@ -7,7 +7,7 @@
 ---         base = { name = "equal", recipe = "paper", optimizer = { lr_g = 1e-4, lr_d = 1e-4 } },
 ---         arms = { { name = "ttur", optimizer = { lr_d = 4e-4 } } },
 ---         seeds = 3,                                            -- or a list; 3 if absent
----         score = function(run) return { FID = ... } end,       -- after training; may return nil, message
+---         score = function(run) return { FID = ... } end,       -- if absent, what the fields score.* say
 ---     }
 ---
 --- A run of one arm with one seed is a cell. Cells are ordinary runs in runs/<study>/<arm>/seed-<n>/; what came of one is its
@@ -37,7 +37,7 @@ local ablation = {}
 ---@field base sagan.Fields        what all arms share; an arm of its own, named base.name ("base")
 ---@field arms sagan.Arm[]         what each changes
 ---@field seeds? integer|integer[] how many, or which; 3
----@field score? fun(run: sagan.Run): table<string, number>?, string?
+---@field score? fun(run: sagan.Run): table<string, number>?, string?  may return nil, message; evaluation.of_run if absent
 ---@field better? table<string, "lower"|"higher">  by score; FID, FD, KID and intra-FID are better lower, others higher
 ---@field at? number[]             shares of the steps at which to score; {1}
 ---@field against? "base"|"previous"  what an arm is compared with; base
@@ -116,8 +116,8 @@ function ablation.direction(study, score)
     return (score:find("^intra%-F") or score:find("^F%a*D%f[%W]") or score:find("^KID")) and "lower" or "higher"
 end
 
---- What is scored when a study names no score: the losses over the last tenth of the log. They say whether a training is
---- alive, not how good its pictures are, so no direction of them is better.
+--- A score that costs nothing: the losses over the last tenth of the log. They say whether a training is alive, not how
+--- good its pictures are, so no direction of them is better. `--score losses` on the command line.
 ---@param run sagan.Run
 ---@return table<string, number>? scores
 ---@return string? message

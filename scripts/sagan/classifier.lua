@@ -22,7 +22,8 @@ local classifier = {}
 --- Changes whenever the same data would give other weights, so that old files are not taken for new ones.
 local PROTOCOL <const> = 1
 local FORMAT <const> = "sagan-lua classifier 1"
-local STEPS <const>, BATCH <const>, SEED <const> = 1200, 128, 0
+local BATCH <const>, SEED <const> = 128, 0
+local MOST_STEPS <const>, LEAST_STEPS <const>, EPOCHS <const> = 1200, 60, 20 -- few images are not seen hundreds of times
 local RATE <const>, WARM_UP <const> = 1e-2, 0.1
 
 ---@class sagan.Classifier
@@ -151,10 +152,14 @@ end
 
 ---------------------------------------------------------------------------------------------------------------- cache
 
-local function file_path(self, folder, steps)
+local function usual_steps(count)
+    return math.max(LEAST_STEPS, math.min(MOST_STEPS, math.ceil(EPOCHS * count / BATCH)))
+end
+
+local function file_path(self, folder, steps, count)
     local name = self.data:gsub("[^%w._-]+", "_"):sub(1, 40)
     return ("%s/classifier-%s-%dx%dx%d-%s-p%d%s.safetensors"):format(folder, name, self.resolution, self.resolution,
-        self.channels, self.data_hash:sub(1, 16), PROTOCOL, steps == STEPS and "" or "-steps" .. steps)
+        self.channels, self.data_hash:sub(1, 16), PROTOCOL, steps == usual_steps(count) and "" or "-steps" .. steps)
 end
 
 --- What the file says of itself; strings, and the same for the same classifier.
@@ -251,7 +256,7 @@ end
 ---@return string? message
 function classifier.get(o)
     check(o)
-    local say, steps = o.say or print, o.steps or STEPS
+    local say = o.say or print
     local set, message = o.data, nil
     if type(o.data) == "string" then
         set, message = core.dataset.open(o.data, { resolution = o.resolution, channels = o.channels, split = "train" })
@@ -266,7 +271,8 @@ function classifier.get(o)
     if message then return nil, message end
     local self = setmetatable({ name = "cnn", data = set.name, data_hash = set:hash(), resolution = o.resolution,
         channels = o.channels, classes = set.classes, feature_count = Model.FEATURES }, Classifier)
-    local path = file_path(self, o.cache or classifier.cache_folder(), steps)
+    local steps = o.steps or usual_steps(set.count)
+    local path = file_path(self, o.cache or classifier.cache_folder(), steps, set.count)
     if not o.fresh and system.stat(path) then
         local ok, why = load(self, path, steps)
         if ok then

@@ -22,6 +22,7 @@
 ---@field log? sagan.Fields.log What is written down while training.
 ---@field sample? sagan.Fields.sample Pictures drawn while training.
 ---@field checkpoint? sagan.Fields.checkpoint Saved states.
+---@field score? sagan.Fields.score How a run is scored: the protocol, which is part of every score.
 ---@field attention? integer|integer[]|"none" Sizes of attention in both networks.
 
 ---@class sagan.Fields.model
@@ -56,7 +57,8 @@
 ---@field embedding? boolean Normalise the discriminator's class embedding too.
 ---@field cbn? boolean Normalise the conditional batch-norm tables too; bounds every class's gains.
 ---@field iterations? integer Power iterations in one pass.
----@field eps? number Added to the norms that divide.
+---@field eps? number What keeps the norms that divide from 0.
+---@field eps_form? "add"|"max" x / (|x| + eps), or x / max(|x|, eps).
 ---@field u_init? "normal"|"truncated" Distribution of the first u: normal, or cut off at two standard deviations. (Its length makes no difference.)
 ---@field through? boolean Let the gradient flow through the power iteration.
 ---@field update? "every_forward"|"own_step"|"real_pass" When u is stored: in each training pass, only in the net's own step, or (D) only in the pass of real images.
@@ -119,3 +121,14 @@
 ---@class sagan.Fields.checkpoint
 ---@field every? integer Steps between two checkpoints; 0: only at the end.
 ---@field keep? integer How many of the last checkpoints stay.
+
+---@class sagan.Fields.score
+---@field network? string Whose features: cnn (a classifier trained on the data), a file of Inception weights, or auto: $SAGAN_INCEPTION, else cnn.
+---@field n_fake? integer Generated pictures.
+---@field n_real? integer Real pictures; 0: all.
+---@field reference? "train"|"test" Split of the real pictures.
+---@field generator? "ema"|"raw" The moving average, or the generator itself, which it is anyway in a run that keeps no average.
+---@field batch_norm? "moving"|"standing"|"batch" The generator's statistics: training's moving averages, those of 16 batches of 64 now, or each batch's own.
+---@field resizer? "tf1"|"torch"|"clean" How pictures reach Inception's 299 pixels.
+---@field splits? integer Splits of the Inception Score.
+---@field bias? boolean The Inception Score's logits with the last layer's bias; the original leaves it out.

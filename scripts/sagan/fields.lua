@@ -158,6 +158,7 @@ fields.groups = {
     log = "What is written down while training.",
     sample = "Pictures drawn while training.",
     checkpoint = "Saved states.",
+    score = "How a run is scored: the protocol, which is part of every score.",
 }
 
 field("name", name, "run", "Name of the run; its folder under runs/.", "free")
@@ -202,7 +203,8 @@ field("model.spectral_norm.embedding", boolean, true, "Normalise the discriminat
 field("model.spectral_norm.cbn", boolean, false,
     "Normalise the conditional batch-norm tables too; bounds every class's gains.")
 field("model.spectral_norm.iterations", integer(0, 100), 1, "Power iterations in one pass.")
-field("model.spectral_norm.eps", number { above = 0, below = 1 }, 1e-12, "Added to the norms that divide.")
+field("model.spectral_norm.eps", number { above = 0, below = 1 }, 1e-12, "What keeps the norms that divide from 0.")
+field("model.spectral_norm.eps_form", choice { "add", "max" }, "add", "x / (|x| + eps), or x / max(|x|, eps).")
 field("model.spectral_norm.u_init", choice { "normal", "truncated" }, "normal",
     "Distribution of the first u: normal, or cut off at two standard deviations. (Its length makes no difference.)")
 field("model.spectral_norm.through", boolean, false, "Let the gradient flow through the power iteration.")
@@ -274,6 +276,19 @@ field("sample.columns", integer(1, 64), 10, "Columns of a picture sheet; each ha
 field("sample.attention", boolean, true, "Draw attention maps beside the pictures.", "free")
 field("checkpoint.every", integer(0), 1000, "Steps between two checkpoints; 0: only at the end.", "free")
 field("checkpoint.keep", integer(1), 2, "How many of the last checkpoints stay.", "free")
+
+field("score.network", text, "auto",
+    "Whose features: cnn (a classifier trained on the data), a file of Inception weights, or auto: $SAGAN_INCEPTION, else cnn.", "free")
+field("score.n_fake", integer(2), 50000, "Generated pictures.", "free")
+field("score.n_real", integer(0), 0, "Real pictures; 0: all.", "free")
+field("score.reference", choice { "train", "test" }, "train", "Split of the real pictures.", "free")
+field("score.generator", choice { "ema", "raw" }, "ema",
+    "The moving average, or the generator itself, which it is anyway in a run that keeps no average.", "free")
+field("score.batch_norm", choice { "moving", "standing", "batch" }, "moving",
+    "The generator's statistics: training's moving averages, those of 16 batches of 64 now, or each batch's own.", "free")
+field("score.resizer", choice { "tf1", "torch", "clean" }, "tf1", "How pictures reach Inception's 299 pixels.", "free")
+field("score.splits", integer(1), 10, "Splits of the Inception Score.", "free")
+field("score.bias", boolean, false, "The Inception Score's logits with the last layer's bias; the original leaves it out.", "free")
 
 --- Shorter names for several fields at once.
 ---@type table<string, {keys: string[], type: sagan.FieldType, doc: string}>

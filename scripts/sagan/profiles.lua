@@ -33,6 +33,7 @@ profiles.list = {
                 log = { every = 10 },
                 sample = { every = 250 },
                 checkpoint = { every = 250 },
+                score = { n_fake = 10000, n_real = 10000 },
             }
         end,
     },
@@ -45,6 +46,7 @@ profiles.list = {
                 log = { every = 50 },
                 sample = { every = 1000 },
                 checkpoint = { every = 2000 },
+                score = { n_fake = 10000 },
             }
         end,
     },

@@ -10,6 +10,8 @@ return {
     sample_noise = 16, -- fixed z of the sample grids
     standing_noise = 18, -- batches for standing statistics
     standing_labels = 19,
+    score_noise = 20, -- z of the pictures that are scored
+    bootstrap = 21,
     data_order = 32,
     classifier_order = 33, -- of the images that the scores' classifier is trained on
     bench = 48,

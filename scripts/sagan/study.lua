@@ -24,7 +24,8 @@ Options
   --print-commands  print one command for each run that is left, for GNU parallel, xargs or Slurm
   --table           print the table as it stands, and stop
   --score FILE      score with the function that this Lua file returns: function(run) -> { name = value }; run has path, arm,
-                    seed, step, config, checkpoint (file) and log (rows)
+                    seed, step, config, checkpoint (file) and log (rows). Without it the fields score.* say how; `--score
+                    losses` does without pictures
   --rescore         score finished runs again at their last step, training nothing
   --fresh           start over: empty the run folders first
   --runs DIR        where run folders live (default: $SAGAN_RUNS, else runs)
@@ -76,11 +77,12 @@ local function parse(args)
     return options, overrides
 end
 
---- The score function of a Lua file.
+--- The score function of a Lua file, or that of the losses.
 ---@param path string
 ---@return function? score
 ---@return string? message
 function study.load_score(path)
+    if path == "losses" then return ablation.losses end
     local chunk, message = loadfile(path, "t")
     if not chunk then return nil, "--score: " .. message end
     local score = chunk()

@@ -4,7 +4,6 @@ local core = require "sagan.core"
 local system = core.system
 local json = require "sagan.json"
 local run_folder = require "sagan.run_folder"
-local ablation = require "sagan.ablation"
 
 local study_cell = {}
 
@@ -15,7 +14,7 @@ local study_cell = {}
 ---@field reason string?       why it failed, or how it diverged
 ---@field steps integer        train.steps when it was made
 ---@field seconds number       spent on it so far
----@field scores {share: number, step: integer, values: table<string, number>?, reason: string?}[]
+---@field scores {share: number, step: integer, values: table<string, number>?, fingerprint: sagan.Fingerprint?, reason: string?}[]
 
 local function blank(cell)
     return {
@@ -77,19 +76,20 @@ end
 local function score(study, cell, stage)
     local newest = run_folder.at(cell.path):checkpoints()[1]
     if not newest or newest.step ~= stage.step then
-        return nil, ("the run stands at step %s, past step %d"):format(newest and newest.step or "?", stage.step), true
+        return nil, ("the run stands at step %s, past step %d"):format(newest and newest.step or "?", stage.step), nil, true
     end
     local run = {
         path = cell.path, arm = cell.arm, seed = cell.seed, step = stage.step, config = cell.config,
         checkpoint = newest.path, log = rows_of_log(cell.path, stage.step),
     }
-    local ok, values, why = xpcall(study.score or ablation.losses, require "sagan.traceback", run)
+    local ok, values, why, fingerprint = xpcall(study.score or require("sagan.evaluation").of_run, require "sagan.traceback", run)
     if not ok then
         if values:find("interrupted", 1, true) then error("interrupted", 0) end
         return nil, "score: " .. values
     end
     if type(values) ~= "table" then return nil, "score: " .. tostring(why or "it returned no table") end
-    return finite(values)
+    local good, problem = finite(values)
+    return good, problem, fingerprint
 end
 
 --- Trains and scores what is left of a cell.
@@ -129,9 +129,10 @@ function study_cell.run(study, cell, options)
             end
             if outcome == "diverged" then return keep("diverged", why) end
             if not outcome then return keep("failed", why) end
-            local values, problem, gone = score(study, cell, stage)
+            local values, problem, fingerprint, gone = score(study, cell, stage)
             if not values and not gone then return keep("failed", problem) end
-            table.insert(record.scores, { share = stage.share, step = stage.step, values = values, reason = problem })
+            table.insert(record.scores, { share = stage.share, step = stage.step, values = values, fingerprint = fingerprint,
+                reason = problem })
             keep(i == #cell.stages and "done" or "open")
         end
     end

@@ -4,6 +4,8 @@ local statistics = require "sagan.statistics"
 local ablation = require "sagan.ablation"
 local config = require "sagan.config"
 local json = require "sagan.json"
+local fingerprint = require "sagan.fingerprint"
+local score_table = require "sagan.score_table"
 
 local study_table = {}
 
@@ -15,12 +17,24 @@ local study_table = {}
 
 local function rounded(share) return ("%.4g %%"):format(100 * share) end
 
---- Values by arm and seed, for each score at each share of the steps.
+--- Values by arm and seed, for each score at each share of the steps; those of a cell that was measured otherwise than the
+--- first are left out, with the reason.
 local function collect(plan, records)
-    local values, names = {}, {}
+    local values, names, unlike = {}, {}, {}
+    local first, first_cell
     for i, cell in ipairs(plan.cells) do
         for _, s in ipairs(records[i].scores) do
-            for name, value in pairs(s.values or {}) do
+            local alike, why = true, nil
+            if s.fingerprint then
+                if not first then first, first_cell = s.fingerprint, cell end
+                alike, why = fingerprint.check(first, s.fingerprint,
+                    ("its scores and those of %s, seed %d,"):format(first_cell.arm, first_cell.seed))
+            end
+            if not alike then
+                unlike[#unlike + 1] = { arm = cell.arm, seed = cell.seed,
+                    reason = ("at %s: %s; --rescore scores finished runs alike"):format(rounded(s.share), why) }
+            end
+            for name, value in pairs(alike and s.values or {}) do
                 local key = name .. "\0" .. s.share
                 if not values[key] then
                     values[key] = { score = name, share = s.share, by_arm = {} }
@@ -32,14 +46,17 @@ local function collect(plan, records)
             end
         end
     end
+    local by_name, position = {}, {}
+    for _, v in pairs(values) do by_name[v.score] = true end
+    for place, name in ipairs(score_table.names(by_name)) do position[name] = place end
     table.sort(names, function(a, b)
         local x, y = values[a], values[b]
-        if x.score ~= y.score then return x.score < y.score end
+        if x.score ~= y.score then return position[x.score] < position[y.score] end
         return x.share < y.share
     end)
     local rows = {}
     for i, key in ipairs(names) do rows[i] = values[key] end
-    return rows
+    return rows, unlike, first
 end
 
 --- "better", "worse", or for a score without a better direction "lower", "higher"; otherwise what is missing to tell.
@@ -61,10 +78,11 @@ end
 --- Everything that is known: means, deviations, paired comparisons, and the reason of each cell that lacks.
 ---@param plan sagan.StudyPlan
 ---@param records sagan.CellRecord[]  of plan.cells
----@return {rows: sagan.StudyRow[], missing: {arm: string, seed: integer, reason: string}[]}
+---@return {rows: sagan.StudyRow[], missing: {arm: string, seed: integer, reason: string}[], fingerprint: sagan.Fingerprint?}
 function study_table.results(plan, records)
     local study, rows = plan.study, {}
-    for k, raw in ipairs(collect(plan, records)) do
+    local collected, missing, measured = collect(plan, records)
+    for k, raw in ipairs(collected) do
         local row = { score = raw.score, share = raw.share, better = ablation.direction(study, raw.score), arms = {} }
         for i, arm in ipairs(plan.arms) do
             local by_seed, list = raw.by_arm[arm.name] or {}, {}
@@ -81,7 +99,6 @@ function study_table.results(plan, records)
         end
         rows[k] = row
     end
-    local missing = {}
     for i, cell in ipairs(plan.cells) do
         local r = records[i]
         if r.outcome == "diverged" or r.outcome == "failed" then
@@ -94,7 +111,7 @@ function study_table.results(plan, records)
             end
         end
     end
-    return { rows = rows, missing = missing }
+    return { rows = rows, missing = missing, fingerprint = measured }
 end
 
 --- study.json: the plan, every cell's record, and the results.
@@ -114,6 +131,7 @@ function study_table.json(plan, records)
         study = study.name, question = study.question or "", against = study.against or "base", seeds = plan.seeds,
         recipe = c.recipe, profile = c.profile, data = c.data, steps = c.train.steps, resolution = c.model.resolution,
         arms = arms, cells = json.array(records), rows = json.array(results.rows), missing = json.array(results.missing),
+        fingerprint = results.fingerprint,
     } .. "\n"
 end
 
@@ -163,6 +181,18 @@ local function published_rows(plan)
     return rows, table_
 end
 
+--- The rows that decide: the Frechet distance where there is one, else all. A table of nine arms and eight scores has more
+--- intervals than anyone reads, and more chances to find one by luck; study.json has them all.
+---@param rows sagan.StudyRow[]
+---@return sagan.StudyRow[]
+function study_table.headlines(rows)
+    local out = {}
+    for _, r in ipairs(rows) do
+        if r.score:find("^F[I]?D%f[^%w]") then out[#out + 1] = r end
+    end
+    return #out > 0 and out or rows
+end
+
 --- The text that is printed: the table, each arm against what it is compared with, what is missing and why, and published
 --- numbers.
 ---@param plan sagan.StudyPlan
@@ -190,7 +220,7 @@ function study_table.lines(plan, records, wide)
         rows[k] = row
     end
     if #rows > 0 then grid(lines, heads, rows, wide or 120) end
-    for _, r in ipairs(results.rows) do
+    for _, r in ipairs(study_table.headlines(results.rows)) do
         if #plan.arms > 1 then
             lines[#lines + 1] = ("%s%s%s, difference [95 %% interval] over paired seeds"):format(r.score,
                 several and " at " .. rounded(r.share) or "", which_way(r.better))
@@ -214,8 +244,9 @@ function study_table.lines(plan, records, wide)
             lines[#lines + 1] = "  " .. source:fingerprint_text()
         end
     end
-    if not study.score then
-        lines[#lines + 1] = "no score function: these are losses, which say whether a training is alive, not how good it is"
+    if results.fingerprint then lines[#lines + 1] = "measured by " .. fingerprint.text(results.fingerprint) end
+    if study.score == ablation.losses then
+        lines[#lines + 1] = "these are losses, which say whether a training is alive, not how good it is"
     end
     return lines
 end

@@ -20,7 +20,7 @@ local PAPER <const> = {
     -- spectral norm: both networks, embedding, not the tables
     ["model.spectral_norm.generator"] = true, ["model.spectral_norm.discriminator"] = true,
     ["model.spectral_norm.embedding"] = true, ["model.spectral_norm.cbn"] = false, ["model.spectral_norm.iterations"] = 1,
-    ["model.spectral_norm.eps"] = 1e-12, ["model.spectral_norm.u_init"] = "normal",
+    ["model.spectral_norm.eps"] = 1e-12, ["model.spectral_norm.eps_form"] = "add", ["model.spectral_norm.u_init"] = "normal",
     ["model.spectral_norm.through"] = false, ["model.spectral_norm.update"] = "every_forward",
     -- batch norm
     ["model.batch_norm.eps"] = 1e-5, ["model.batch_norm.momentum"] = 0.1, ["model.batch_norm.last_momentum"] = 0.0,
@@ -39,6 +39,10 @@ local PAPER <const> = {
     -- not the paper's, which has none: kept beside it, since training does not depend on it
     ["train.ema_decay"] = 0.999, ["train.ema_start"] = 2000,
     ["train.flip"] = false, ["train.dequantize"] = 0.0, ["train.lr_decay"] = 0.0,
+    -- 50 k samples; the rest is the original scores' (FACTS 6)
+    ["score.network"] = "auto", ["score.n_fake"] = 50000, ["score.n_real"] = 0, ["score.reference"] = "train",
+    ["score.generator"] = "ema", ["score.batch_norm"] = "moving", ["score.resizer"] = "tf1", ["score.splits"] = 10,
+    ["score.bias"] = false,
 }
 
 local SNGAN <const> = {
@@ -64,10 +68,11 @@ local FACTS <const> = {
         ["optimizer.beta2"] = 0.999, ["optimizer.tf_eps"] = true,
         ["train.steps"] = 2000000, ["train.accumulate"] = 4, -- towers
         ["train.order"] = "g_first", ["train.d_forward"] = "separate", ["train.ema_decay"] = 0.0,
+        ["score.splits"] = 1,
     },
     biggan_pytorch = {
         ["model.attention.generator"] = "64", ["model.attention.discriminator"] = "64", ["model.attention.form"] = "pooled",
-        ["model.spectral_norm.eps"] = 1e-8,
+        ["model.spectral_norm.eps"] = 1e-8, ["model.spectral_norm.eps_form"] = "max",
         ["model.batch_norm.gain_offset"] = 1.0, ["model.batch_norm.init"] = "weights",
         ["model.init.bias"] = "fan_uniform",
         ["optimizer.beta2"] = 0.999,
@@ -82,6 +87,7 @@ local FACTS <const> = {
         ["model.init.weights"] = "orthogonal",
         ["optimizer.beta2"] = 0.999, ["optimizer.eps"] = 1e-6,
         ["train.d_forward"] = "separate", ["train.flip"] = true, ["train.ema_decay"] = 0.0,
+        ["score.batch_norm"] = "standing", ["score.splits"] = 1, ["score.bias"] = true,
     },
     mimicry = {
         ["model.attention.form"] = "pooled", ["model.d_width"] = 8 / 64, ["model.d_hidden"] = "thin",

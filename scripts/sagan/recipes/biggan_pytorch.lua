@@ -5,7 +5,7 @@ return {
         attention = 64,
         model = {
             attention = { form = "pooled" },
-            spectral_norm = { eps = 1e-8 },
+            spectral_norm = { eps = 1e-8, eps_form = "max" },
             batch_norm = { gain_offset = 1, init = "weights" },
             init = { bias = "fan_uniform" },
         },

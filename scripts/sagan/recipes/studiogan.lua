@@ -12,5 +12,6 @@ return {
         },
         optimizer = { beta2 = 0.999, eps = 1e-6 },
         train = { d_forward = "separate", flip = true, ema_decay = 0 },
+        score = { batch_norm = "standing", splits = 1, bias = true },
     },
 }

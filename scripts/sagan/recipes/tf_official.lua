@@ -10,5 +10,6 @@ return {
         },
         optimizer = { beta2 = 0.999, tf_eps = true },
         train = { steps = 2000000, accumulate = 4, order = "g_first", d_forward = "separate", ema_decay = 0 },
+        score = { splits = 1 },
     },
 }

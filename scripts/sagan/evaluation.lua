@@ -1,0 +1,247 @@
+--- evaluation.lua - scores a checkpoint: one sampling pass for each generator and normalisation, whose pictures go through
+--- every resizer asked for; each score with its fingerprint into the run's ledger.
+---
+---     evaluation.score { folder = "runs/feat32/seed-1" } -> list of sagan.Scored
+---
+--- Also [8] of the order of an iteration (trainer.lua), and what a study scores with if it names no score of its own.
+local core = require "sagan.core"
+local system = core.system
+local checkpoint = require "sagan.checkpoint"
+local run_folder = require "sagan.run_folder"
+local feature_network = require "sagan.feature_network"
+local feature_set = require "sagan.feature_set"
+local reference = require "sagan.reference"
+local generated = require "sagan.generated"
+local fingerprint = require "sagan.fingerprint"
+local progress = require "sagan.progress"
+local json = require "sagan.json"
+local ledger = require "sagan.ledger"
+local scores = require "sagan.scores"
+
+local evaluation = {}
+
+---@class sagan.EvaluationOptions
+---@field checkpoint string       file
+---@field folder? string          of the run, whose ledger gets the scores; none: they are only returned
+---@field data? string            what to compare with, if not the data of the run
+---@field protocol? table         the fields score.*; those of the run's configuration
+---@field network? string         "auto", "cnn" or a file; score.network of the run
+---@field generators? string[]    of "ema", "raw"; score.generator
+---@field batch_norm? string[]    of generated.modes; score.batch_norm
+---@field resizers? string[]      score.resizer
+---@field n_fake? integer         score.n_fake
+---@field n_real? integer         score.n_real, 0 for all
+---@field reference? string       score.reference, train or test
+---@field splits? integer         score.splits
+---@field bias? boolean           score.bias
+---@field truncation? number
+---@field bootstrap? integer      100 for the classifier, 0 for Inception, where each takes seconds
+---@field only? table<string, boolean>  see scores.of
+---@field real? boolean           score held-out real pictures (the other split) in place of generated ones: how good can it be
+---@field say? fun(text: string)
+
+-- Everything left open is what the run's configuration says.
+local function with_defaults(o, config)
+    local s, out = o.protocol or config.score, {}
+    for key, value in pairs(o) do out[key] = value end
+    out.network, out.n_fake = o.network or s.network, o.n_fake or s.n_fake
+    out.n_real, out.reference = o.n_real or s.n_real, o.reference or s.reference
+    out.splits = o.splits or s.splits
+    if out.bias == nil then out.bias = s.bias end
+    out.generators, out.batch_norm = o.generators or { s.generator }, o.batch_norm or { s.batch_norm }
+    out.resizers = o.resizers or { s.resizer }
+    return out
+end
+
+local function legs_counter(spec)
+    if not tostring(spec):find("^quadrupeds") then return nil end
+    local metrics = require "sagan.metrics"
+    return metrics.legs and function(images, labels) return (metrics.legs(images, labels)) end
+end
+
+-- One sampling pass: the feature sets by resizer, and the share of figures with the right number of legs where it counts.
+local function collect(s, variant, o)
+    local sets, count_legs = {}, legs_counter(s.spec)
+    for _, resizer in ipairs(s.resizers) do
+        sets[resizer] = feature_set.new { capacity = o.n_fake, width = s.network.width, classes = s.data.classes,
+            logits = s.network.logit_count }
+    end
+    local bar, done, legs = progress.new { total = o.n_fake }, 0, 0
+    local ok, message = variant.each(function(images, labels)
+        for _, resizer in ipairs(s.resizers) do
+            local features, logits = s.network:features(images, resizer, o.bias)
+            if not features then return nil, logits end
+            local good, why = sets[resizer]:add(features, logits, labels)
+            if not good then return nil, why end
+        end
+        if count_legs then legs = legs + count_legs(images, labels) * #labels end
+        done = done + #labels
+        bar:show(done, variant.text, done == o.n_fake)
+        if system.interrupted() then error("interrupted", 0) end
+        return true
+    end)
+    bar:finish()
+    if ok then return sets, count_legs and legs / done end
+    for _, set in pairs(sets) do set:close() end
+    return nil, message
+end
+
+-- Real pictures in the place of generated ones.
+local function held_out(data)
+    return function(fn)
+        local batch <const> = 50
+        for first = 1, data.count, batch do
+            local list = {}
+            for i = first, math.min(first + batch - 1, data.count) do list[#list + 1] = i end
+            local ok, message = core.scope(core.no_grad, function()
+                local images, labels = data:batch(list)
+                return fn(images, labels:totable())
+            end)
+            if not ok then return nil, message end
+        end
+        return true
+    end
+end
+
+-- What all variants share: the real pictures, the network, and the features of the reference by resizer.
+local Session = {}
+Session.__index = Session
+
+function Session:close()
+    for _, set in pairs(self.references) do set:close() end
+    self.data:close()
+end
+
+local function session(o, config)
+    local what = { data = o.data or config.data, resolution = config.model.resolution, channels = config.model.channels,
+        split = o.reference, count = o.n_real, say = o.say }
+    local data, message = reference.open(what)
+    if not data then return nil, message end
+    local self = setmetatable({ data = data, config = config, spec = what.data, references = {} }, Session)
+    local function fail(why)
+        self:close()
+        return nil, why
+    end
+    if data.channels ~= config.model.channels or data.classes ~= config.model.classes then
+        return fail(("%s has %d classes and %d channels, the run %d and %d: they cannot be compared"):format(data.name, data.classes,
+            data.channels, config.model.classes, config.model.channels))
+    end
+    self.network, message = feature_network.open(o.network, what)
+    if not self.network then return fail(message) end
+    -- those of the run's configuration mean nothing to a network that takes pictures as they are
+    self.resizers = self.network.resizers[1] == "none" and { "none" } or o.resizers
+    for _, resizer in ipairs(self.resizers) do
+        what.resizer = resizer
+        self.references[resizer], message = reference.get(self.network, data, what)
+        if not self.references[resizer] then return fail(message) end
+    end
+    return self
+end
+
+-- What is to be scored: each has a name, a mode of normalisation, and a function that gives its pictures.
+local function variants(o, s)
+    local out = {}
+    if o.real then
+        local other, message = reference.open { data = s.spec, resolution = s.config.model.resolution,
+            channels = s.config.model.channels, split = o.reference == "test" and "train" or "test" }
+        if not other then return nil, message end
+        o.n_fake = other.count
+        return { { name = "real", mode = "none", labels = "data", each = held_out(other), text = "held-out pictures" } }
+    end
+    for _, generator in ipairs(o.generators) do
+        local G, info = checkpoint.generator(o.checkpoint, { raw = generator == "raw" })
+        if not G then return nil, info end
+        for _, mode in ipairs(o.batch_norm) do
+            out[#out + 1] = {
+                name = info.weights:lower(), mode = generated.mode_name(mode), labels = G.classes and "balanced" or "none",
+                text = ("%s generator, %s statistics"):format(info.weights, mode),
+                each = function(fn)
+                    return generated.each(G, { count = o.n_fake, batch_norm = mode, truncation = o.truncation }, fn)
+                end,
+            }
+        end
+    end
+    return out
+end
+
+local function fingerprint_of(o, s, variant, resizer, real, fake)
+    local subsets, size = scores.kid_subsets(real:kept():size(1), fake:kept():size(1))
+    return {
+        network = s.network.name, weights = s.network.hash, resizer = resizer, quantised = "u8", data = s.data.name,
+        data_hash = s.data:hash(), reference = o.reference, resolution = s.config.model.resolution, n_real = real.count,
+        n_fake = fake.count, generator = variant.name, batch_norm = variant.mode,
+        truncation = o.truncation and tostring(o.truncation) or "none", labels = variant.labels, z_seed = 0,
+        is_splits = o.splits, is_bias = o.bias, kid = ("%dx%d"):format(subsets, size),
+        n_neighbours = math.max(real:kept():size(1), fake:kept():size(1)), version = fingerprint.version,
+    }
+end
+
+-- The entries of one variant, one for each resizer.
+local function measure(o, s, variant, info)
+    local started, entries = system.now(), {}
+    local sets, legs = collect(s, variant, o)
+    if not sets then return nil, legs end
+    for _, resizer in ipairs(s.resizers) do
+        local real, fake = s.references[resizer], sets[resizer]
+        local result = scores.of(s.network, real, fake, {
+            splits = o.splits, only = o.only, class_names = s.data.class_names,
+            bootstrap = o.bootstrap or (s.network.name == "cnn" and 100 or 0),
+        })
+        result.scores.legs = legs
+        entries[#entries + 1] = {
+            time = os.date("!%Y-%m-%dT%H:%M:%SZ"), step = info.step,
+            checkpoint = o.checkpoint:match("checkpoints/[^/]+$") or o.checkpoint,
+            fingerprint = fingerprint_of(o, s, variant, resizer, real, fake), scores = result.scores,
+            deviations = result.deviations, intervals = result.intervals, notes = json.array(result.notes),
+            per_class = next(result.per_class) and result.per_class or nil,
+            missing = next(result.missing) and result.missing or nil,
+        }
+        fake:close()
+    end
+    for _, entry in ipairs(entries) do entry.seconds = math.floor((system.now() - started) * 10 + 0.5) / 10 end
+    return entries
+end
+
+--- Scores a checkpoint in every combination that is asked for.
+---@param options sagan.EvaluationOptions
+---@return sagan.Scored[]? entries
+---@return string? message
+function evaluation.score(options)
+    local info, message = checkpoint.info(options.checkpoint)
+    if not info then return nil, message end
+    local o = with_defaults(options, info.config)
+    local s
+    s, message = session(o, info.config)
+    if not s then return nil, message end
+    local guard <close> = setmetatable({}, { __close = function() s:close() end }) -- luacheck: ignore guard
+    local todo
+    todo, message = variants(o, s)
+    if not todo then return nil, message end
+    local all = {}
+    for _, variant in ipairs(todo) do
+        local entries, why = measure(o, s, variant, info)
+        if not entries then return nil, ("%s: %s"):format(options.checkpoint, why) end
+        for _, entry in ipairs(entries) do
+            all[#all + 1] = entry
+            if o.folder then
+                local ok, problem = ledger.append(o.folder, entry)
+                if not ok then return nil, problem end
+            end
+        end
+    end
+    return all
+end
+
+--- What a study scores a run with: the protocol that the run's configuration names.
+---@param run sagan.Run
+---@return table<string, number>? scores
+---@return string? message
+---@return sagan.Fingerprint?
+function evaluation.of_run(run)
+    local entries, message = evaluation.score { checkpoint = run.checkpoint, folder = run.path, protocol = run.config.score,
+        say = print }
+    if not entries then return nil, message end
+    return entries[1].scores, nil, entries[1].fingerprint
+end
+
+return evaluation
