@@ -123,6 +123,7 @@
 ---@field keep? integer How many of the last checkpoints stay.
 
 ---@class sagan.Fields.score
+---@field every? integer Steps between two scorings, each of a checkpoint, and one at the end; 0: none in training.
 ---@field network? string Whose features: cnn (a classifier trained on the data), a file of Inception weights, or auto: $SAGAN_INCEPTION, else cnn.
 ---@field n_fake? integer Generated pictures.
 ---@field n_real? integer Real pictures; 0: all.

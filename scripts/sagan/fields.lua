@@ -277,6 +277,7 @@ field("sample.attention", boolean, true, "Draw attention maps beside the picture
 field("checkpoint.every", integer(0), 1000, "Steps between two checkpoints; 0: only at the end.", "free")
 field("checkpoint.keep", integer(1), 2, "How many of the last checkpoints stay.", "free")
 
+field("score.every", integer(0), 0, "Steps between two scorings, each of a checkpoint, and one at the end; 0: none in training.", "free")
 field("score.network", text, "auto",
     "Whose features: cnn (a classifier trained on the data), a file of Inception weights, or auto: $SAGAN_INCEPTION, else cnn.", "free")
 field("score.n_fake", integer(2), 50000, "Generated pictures.", "free")

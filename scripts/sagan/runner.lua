@@ -225,6 +225,7 @@ local function train(config, data, folder, last)
     local sheet = ("%s/attention/G-%08d.png"):format(folder.path, trainer.step)
     if system.stat(sheet) then say("maps     %s", sheet) end
     if newest then say("model    %s", newest.path) end
+    if outcome == "done" and config.score.every == 0 then say("score    sagan-lua eval %s", folder.path) end
     return outcome
 end
 

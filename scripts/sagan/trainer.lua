@@ -7,6 +7,7 @@
 ---   [5] log         every so many steps one read of the ring of losses
 ---   [6] checkpoint  the whole state, temp file + sync + rename
 ---   [7] sample      fixed z -> picture grids, attention sheets
+---   [8] score       the checkpoint -> feature network -> scores.jsonl, where score.every asks for it
 ---
 --- [3] and [4] read no host value that changes from step to step and give none back: clocks, learning rates, batches and
 --- losses are tensors, so on CUDA each is captured once and replayed. Steps count from 1; the state "at step n" is the one
@@ -29,9 +30,10 @@ local pictures = require "sagan.pictures"
 local Trainer = {}
 Trainer.__index = Trainer
 
---- What the rings hold, column by column: D's and G's losses of the last steps, read every log.every steps.
-local D_COLUMNS = { "loss/d", "logit/real", "logit/fake", "grad/d" }
-local G_COLUMNS = { "loss/g", "grad/g" }
+--- What the rings hold, column by column: D's and G's losses of the last steps, read every log.every steps. The last of each
+--- is the part of the loss that is about classes, where D has a class head.
+local D_COLUMNS <const> = { "loss/d", "logit/real", "logit/fake", "grad/d", "loss/d_class" }
+local G_COLUMNS <const> = { "loss/g", "grad/g", "loss/g_class" }
 
 --- Builds networks, optimisers and buffers.
 ---@param config table resolved configuration whose data fields are filled in
@@ -71,8 +73,9 @@ function Trainer.new(config, data)
     self.d_z, self.g_z = core.zeros { n, m.z_dim }, core.zeros { g_n, m.z_dim }
     self.g_labels = core.zeros({ g_n }, i32)
     self.d_clock, self.g_clock = core.zeros({ 2 }, i32), core.zeros({ 2 }, i32)
-    self.d_ring = core.zeros { config.log.every * t.d_steps, #D_COLUMNS }
-    self.g_ring = core.zeros { config.log.every, #G_COLUMNS }
+    local headless = self.class_loss and 0 or 1
+    self.d_ring = core.zeros { config.log.every * t.d_steps, #D_COLUMNS - headless }
+    self.g_ring = core.zeros { config.log.every, #G_COLUMNS - headless }
     self.d_step = core.capture(function() self:discriminator_step() end)
     self.g_step = core.capture(function() self:generator_step() end)
     return self
@@ -136,13 +139,11 @@ function Trainer:discriminator_step()
         local real_labels = self.real_labels:rows(first, rows)
         local on_real, on_fake, real_class, fake_class = self:judge(images:rows(first, rows), real_labels, fake, fake_labels)
         local loss = self.loss.discriminator(on_real, on_fake)
-        if self.class_loss then
-            loss = loss + self.class_loss.discriminator(real_class, real_labels, fake_class, fake_labels)
-        end
-        return loss, on_real:detach():mean(), on_fake:detach():mean()
+        local of_classes = self.class_loss and self.class_loss.discriminator(real_class, real_labels, fake_class, fake_labels)
+        return of_classes and loss + of_classes or loss, on_real:detach():mean(), on_fake:detach():mean(), of_classes
     end)
     G.update_spectral, G.update_statistics = true, true
-    record(self.d_ring, self.d_clock, { means[1], means[2], means[3], D.slab.grad:norm() })
+    record(self.d_ring, self.d_clock, { means[1], means[2], means[3], D.slab.grad:norm(), means[4] })
     self.adam_d:step()
     D:release_grad() -- the two networks' gradients are never alive together
     ops.tick(self.d_clock)
@@ -158,12 +159,12 @@ function Trainer:generator_step()
     local means = self:parts(self.g_z:size(1), function(first, rows)
         local labels = self.g_labels:rows(first, rows)
         local on_fake, fake_class = D(G(self.g_z:rows(first, rows), labels), labels)
-        local loss = self.loss.generator(on_fake)
-        return self.class_loss and loss + self.class_loss.generator(fake_class, labels) or loss
+        local loss, of_classes = self.loss.generator(on_fake), self.class_loss and self.class_loss.generator(fake_class, labels)
+        return of_classes and loss + of_classes or loss, of_classes
     end)
     D.update_spectral = true
     D:unfreeze()
-    record(self.g_ring, self.g_clock, { means[1], G.slab.grad:norm() })
+    record(self.g_ring, self.g_clock, { means[1], G.slab.grad:norm(), means[2] })
     self.adam_g:step(self.average, self.g_clock)
     G:release_grad()
     ops.tick(self.g_clock)
@@ -213,8 +214,8 @@ function Trainer:measure(steps)
         local ring, names, rows, done = table.unpack(r)
         local recent = {}
         for i = 1, math.min(rows, done, #ring) do recent[i] = ring[(done - i) % #ring + 1] end
-        for column, name in ipairs(names) do
-            local value = column_mean(recent, #recent, column)
+        for column = 1, ring[1] and #ring[1] or 0 do
+            local name, value = names[column], column_mean(recent, #recent, column)
             row[name] = value
             if value ~= value or math.abs(value) == math.huge then bad = bad or name end
         end
@@ -315,6 +316,19 @@ function Trainer:draw()
     return first
 end
 
+--- [8] Scores the checkpoint that was just written. Works on the file, so the run cannot notice.
+---@param path string
+---@return true? ok, string? message
+function Trainer:score(path)
+    local entries, message = require "sagan.evaluation".score {
+        checkpoint = path, folder = self.folder.path, protocol = self.config.score, say = print,
+    }
+    if not entries then return nil, message end
+    local row = {}
+    for name, value in pairs(entries[1].scores) do row["score/" .. name] = value end
+    return self.log:row(self.step, row)
+end
+
 local function is_due(step, every, last)
     return every > 0 and (step % every == 0) or step == last
 end
@@ -356,12 +370,14 @@ function Trainer:run(last)
         if written and (is_due(self.step, config.sample.every, steps) or stop) then
             written, failure = self:draw()
         end
-        if is_due(self.step, config.checkpoint.every, steps) or stop then
+        local to_score = config.score.every > 0 and is_due(self.step, config.score.every, steps) and not stop
+        if is_due(self.step, config.checkpoint.every, steps) or to_score or stop then
             local _, bad = self:measure(math.max(1, self.step - logged))
             bad = bad or self:not_finite()
             if bad then return diverged(bad) end
-            local ok, message = self:save()
-            if not ok then written, failure = nil, failure or message end
+            local path, message = self:save()
+            if path and to_score then path, message = self:score(path) end
+            if not path then written, failure = nil, failure or message end
         end
         if not written then
             bar:finish()

@@ -322,6 +322,29 @@ describe("sagan-lua eval", function()
         assert.matches("real generator", text, 1, true)
     end)
 
+    it("scores in training where a run asks for it, and the run goes on as if it had not", function()
+        local fields = [[train = { steps = 4, batch = 4 }, log = { every = 4, tensorboard = false },
+            sample = { every = 0, rows = 1, columns = 1, attention = false }, checkpoint = { every = 0 },
+            score = { every = %d, n_fake = 100, n_real = 0, splits = 1 },]]
+        d:experiment("with", fields:format(3))
+        d:experiment("without", fields:format(0))
+        for _, name in ipairs { "with", "without" } do
+            local text, code = run(name .. ".lua")
+            assert.equal(0, code, text)
+        end
+        local steps = {}
+        for i, entry in ipairs((ledger.read(d:at "runs/with/seed-5"))) do steps[i] = entry.step end
+        assert.same({ 3, 4 }, steps)
+        assert.same({}, (ledger.read(d:at "runs/without/seed-5")))
+        local rows = {}
+        for _, row in ipairs(d:log "runs/with/seed-5") do
+            if row["score/FD-cnn"] then rows[#rows + 1] = row.step end
+        end
+        assert.same({ 3, 4 }, rows)
+        local last = "/seed-5/checkpoints/step-00000004.safetensors"
+        assert.equal("", d:differing("runs/with" .. last, "runs/without" .. last))
+    end)
+
     it("says what is wrong", function()
         d:write("cut.pth", "PK\3\4 and no more")
         for words, wanted in pairs {

@@ -113,7 +113,8 @@ local NOT_SCIENCE <const> = {
 }
 
 local function is_science(key) return not NOT_SCIENCE[key] and not key:find("^log%.") and not key:find("^sample%.")
-    and not key:find("^checkpoint%.") end
+    and not key:find("^checkpoint%.")
+    and key ~= "score.every" end
 
 local function plain(value) return type(value) == "table" and table.concat(value, ",") or value end
 
@@ -318,7 +319,14 @@ describe("the auxiliary classifier", function()
         assert.equal(a[2], b[2]) -- logits
         assert.equal(a[3], b[3])
         assert.is_true(b[1] - a[1] > 0.1) -- a cross-entropy is positive
-        assert.is_true(without.g_ring:totable()[1][1] - with.g_ring:totable()[1][1] > 0.01)
+        local c, d = with.g_ring:totable()[1], without.g_ring:totable()[1]
+        assert.is_true(d[1] - c[1] > 0.01)
+        -- the part that is about classes is logged by itself
+        assert.near(b[1] - a[1], b[5], 1e-5)
+        assert.near(d[1] - c[1], d[3], 1e-5)
+        assert.same({ 0.0, 0.0 }, { a[5], c[3] })
+        with.step, with.d_steps_done = 1, 1
+        assert.equal(a[5], with:measure(1)["loss/d_class"])
     end)
 
     it("needs classes", function()
