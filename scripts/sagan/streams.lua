@@ -10,6 +10,7 @@ return {
     sample_noise = 16, -- fixed z of the sample grids
     standing_noise = 18, -- batches for standing statistics
     standing_labels = 19,
+    knockout = 24, -- order of shuffled attention
     data_order = 32,
     bench = 48,
 }
