@@ -16,7 +16,7 @@ local knockout = {}
 
 ---@class sagan.KnockoutOptions
 ---@field [1]? "gamma0"|"shuffle"
----@field local? integer         positions, from 0
+---@field ["local"]? integer     positions, from 0
 ---@field rows? integer|integer[]  one row or {first, last}, from 1
 ---@field seed? integer          of shuffle, 0
 ---@field score? true|fun(G: sagan.nn.Module): table<string, number>, table<string, table<string, number>>?
@@ -129,7 +129,8 @@ local function which(o, fail)
     local kind = kinds[1]
     if o[1] ~= nil and kind ~= "gamma0" and kind ~= "shuffle" then
         local near = type(kind) == "string" and nearest(kind, { "gamma0", "shuffle" })
-        fail(("there is no '%s'%s; there are %s"):format(tostring(kind), near and " (did you mean '" .. near .. "'?)" or "", KINDS))
+        local hint = near and (" (did you mean '%s'?)"):format(near) or ""
+        fail(("there is no '%s'%s; there are %s"):format(tostring(kind), hint, KINDS))
     end
     if o.seed ~= nil and kind ~= "shuffle" then fail("seed is the order of shuffle, and of nothing else") end
     return kind

@@ -52,6 +52,9 @@ local microscope = {}
 ---@field change? number[]   of a knock-out, for each input: mean |difference| of the output
 ---@field scores? table<string, sagan.ScoreChange>
 ---@field class_scores? table<string, table<string, sagan.ScoreChange>>
+---@field show fun(self: sagan.Attention, options: table): sagan.Tensor?, string?      see microscope_pictures.lua
+---@field sheet fun(self: sagan.Attention, options: table?): sagan.Tensor?, string?
+---@field compare fun(self: sagan.Attention, options: table?): sagan.Tensor?, string?  of a knock-out
 local Attention = {}
 Attention.__index = Attention
 
@@ -268,6 +271,7 @@ end
 ---@class sagan.Rollout  a list of attentions to the same input, one for each checkpoint, oldest first
 ---@field [integer] sagan.Attention
 ---@field skipped string[]  checkpoints that cannot be read, and why
+---@field show fun(self: sagan.Rollout, options: table): sagan.Tensor?, string?  microscope_pictures.history
 local Rollout = {}
 Rollout.__index = Rollout
 
@@ -336,7 +340,8 @@ function Attention:__tostring()
         ("  gamma %.4f, %.2f %% of what leaves it (|gamma| |o| / |x|)"):format(self.gamma, 100 * self.share),
         ("  entropy %.3f nats of the uniform map's %.3f, mean distance %.1f of %d pixels"):format(entropy, uniform,
             self:distance(), view.config.model.resolution),
-        ("  %d input%s%s"):format(self.count, self.count == 1 and "" or "s", #self.classes > 0 and ": " .. few(self.classes) or ""),
+        ("  %d input%s%s"):format(self.count, self.count == 1 and "" or "s",
+            #self.classes > 0 and ": " .. few(self.classes) or ""),
     }
     if self.altered then
         local mean = 0

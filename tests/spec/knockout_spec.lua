@@ -17,7 +17,8 @@ end
 local function config(form)
     local c = config_module.defaults()
     for key, value in pairs { resolution = 32, width = 4, channels = 1, classes = 3, z_dim = 16 } do c.model[key] = value end
-    c.model.attention = { generator = { 8, 16 }, discriminator = { 16 }, form = form or "slides", gamma_init = 0.7, spectral_norm = true }
+    c.model.attention = { generator = { 8, 16 }, discriminator = { 16 }, form = form or "slides", gamma_init = 0.7,
+        spectral_norm = true }
     return c
 end
 
@@ -236,10 +237,12 @@ describe("a knock-out", function()
         local altered = a:knockout { "gamma0", score = function(G)
             recorded = core.is_recording()
             local images = G(a.input, y)
-            return { mean = core.ops.mean(images):item(), norm = core.ops.norm(images):item() }, { coat = { first = images:get(1, 1, 1, 1) } }
+            return { mean = core.ops.mean(images):item(), norm = core.ops.norm(images):item() },
+                { coat = { first = images:get(1, 1, 1, 1) } }
         end }
         assert.is_false(recorded)
-        local plain_images, images = outputs(view.net, { input = a.input, labels = { 1 } }), outputs(without, { input = a.input, labels = { 1 } })
+        local same = { input = a.input, labels = { 1 } }
+        local plain_images, images = outputs(view.net, same), outputs(without, same)
         local function near(x, z) assert.is_true(math.abs(x - z) < 1e-5, ("%g, not %g"):format(x, z)) end
         near(altered.scores.norm.plain, core.ops.norm(plain_images):item())
         near(altered.scores.norm.altered, core.ops.norm(images):item())
@@ -250,7 +253,8 @@ describe("a knock-out", function()
         assert.matches(("norm %.4g, without %.4g"):format(altered.scores.norm.altered, altered.scores.norm.plain), text, 1, true)
         assert.matches("    coat: first ", text, 1, true)
         assert.is_nil(a:knockout({ "gamma0", score = function() return {} end }).class_scores)
-        assert.matches("score returns { name = number }", helper.message_of(a.knockout, a, { "gamma0", score = function() end }), 1, true)
+        local text_of_none = helper.message_of(a.knockout, a, { "gamma0", score = function() end })
+        assert.matches("score returns { name = number }", text_of_none, 1, true)
     end)
 
     it("is drawn beside what it was", function()
