@@ -8,9 +8,9 @@ return {
     g_noise = 5,   -- z of the G step
     g_labels = 6,
     sample_noise = 16, -- fixed z of the sample grids
+    knockout = 17, -- order of shuffled attention
     standing_noise = 18, -- batches for standing statistics
     standing_labels = 19,
-    knockout = 24, -- order of shuffled attention
     data_order = 32,
     bench = 48,
 }
