@@ -145,6 +145,22 @@ static int l_draw_cross(lua_State *L)
     return changed(L);
 }
 
+/*
+ * draw_line(image, x0, y0, x1, y1 [, thickness [, color [, alpha]]]): round ends, soft edges; with equal ends a disc.
+ * alpha below 1 lets show through what was there
+ */
+static int l_draw_line(lua_State *L)
+{
+    int x0 = check_position(L, 2), y0 = check_position(L, 3), x1 = check_position(L, 4), y1 = check_position(L, 5);
+    float thickness = (float)luaL_optnumber(L, 6, 1.0), alpha = (float)luaL_optnumber(L, 8, 1.0);
+    luaL_argcheck(L, thickness > 0.0f && thickness <= (float)SAG_IMAGE_MAX_SIDE, 6, "must be above 0, in pixels");
+    luaL_argcheck(L, alpha >= 0.0f && alpha <= 1.0f, 8, "must be 0 to 1");
+    sag_color color = opt_color(L, 7, white);
+    sag_image im = lsag_check_image(L, 1, true);
+    sag_image_draw_line(&im, y0, x0, y1, x1, thickness, alpha, color);
+    return changed(L);
+}
+
 /* text(image, x, y, string [, scale [, color]]): 5 x 7 letters in cells of 6 x 8, times scale; "\n" starts a
  * line */
 static int l_text(lua_State *L)
@@ -174,11 +190,9 @@ static int l_text_size(lua_State *L)
 void lsag_add_image_drawing(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"blank", l_blank},         {"grid", l_grid},
-        {"heatmap", l_heatmap},     {"blend", l_blend},
-        {"paste", l_paste},         {"draw_rect", l_draw_rect},
-        {"text", l_text},           {"draw_cross", l_draw_cross},
-        {"text_size", l_text_size}, {NULL, NULL},
+        {"blank", l_blank},         {"grid", l_grid},           {"heatmap", l_heatmap}, {"blend", l_blend},
+        {"paste", l_paste},         {"draw_rect", l_draw_rect}, {"text", l_text},       {"draw_cross", l_draw_cross},
+        {"text_size", l_text_size}, {"draw_line", l_draw_line}, {NULL, NULL},
     };
     luaL_setfuncs(L, functions, 0);
 }

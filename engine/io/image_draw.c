@@ -1,5 +1,5 @@
 /*
- * image_draw.c - fills, marks, paste, blend, enlargement, grids, heat maps. The font is image_font.c.
+ * image_draw.c - fills, marks, lines, paste, blend, enlargement, grids, heat maps. The font is image_font.c.
  */
 #include "engine/io/image_draw.h"
 
@@ -57,6 +57,44 @@ void sag_image_draw_cross(sag_image *image, int y, int x, int radius, sag_color 
     int64_t r = radius, y0 = y, x0 = x;
     fill_box(image, y0 - r, x0, y0 + r + 1, x0 + 1, color);
     fill_box(image, y0, x0 - r, y0 + 1, x0 + r + 1, color);
+}
+
+static int clip(double v, int high)
+{
+    return v < 0.0 ? 0 : v > (double)high ? high : (int)v;
+}
+
+static void cover(uint8_t *p, uint8_t value, double share)
+{
+    *p = (uint8_t)lrint((1.0 - share) * *p + share * value);
+}
+
+void sag_image_draw_line(sag_image *image, int y0, int x0, int y1, int x1, float thickness, float alpha,
+                         sag_color color)
+{
+    if (!(thickness > 0.0f && alpha > 0.0f)) return;
+    /* A pixel is covered by how far its centre lies inside the edge, half a pixel out to half a pixel in. */
+    const double reach = 0.5 * (double)thickness + 0.5, share = alpha < 1.0f ? (double)alpha : 1.0;
+    const double dy = (double)y1 - y0, dx = (double)x1 - x0, length2 = dy * dy + dx * dx;
+    const int top = clip(fmin(y0, y1) - reach, image->height), bottom = clip(fmax(y0, y1) + reach + 1, image->height);
+    const int left = clip(fmin(x0, x1) - reach, image->width), right = clip(fmax(x0, x1) + reach + 1, image->width);
+    const uint8_t grey = luma(color);
+    for (int y = top; y < bottom; y++)
+        for (int x = left; x < right; x++) {
+            const double py = (double)y - y0, px = (double)x - x0, along = py * dy + px * dx;
+            const double t = length2 > 0.0 ? fmin(fmax(along / length2, 0.0), 1.0) : 0.0;
+            const double inside = reach - hypot(py - t * dy, px - t * dx);
+            if (inside <= 0.0) continue;
+            const double covered = share * fmin(inside, 1.0);
+            uint8_t *p = image->pixels + ((int64_t)y * image->width + x) * image->channels;
+            if (image->channels == 1) {
+                cover(p, grey, covered);
+            } else {
+                cover(p, color.r, covered);
+                cover(p + 1, color.g, covered);
+                cover(p + 2, color.b, covered);
+            }
+        }
 }
 
 void sag_image_paste(sag_image *dst, const sag_image *src, int y, int x)

@@ -18,6 +18,10 @@ void sag_image_fill(sag_image *image, sag_color color);
 void sag_image_draw_rect(sag_image *image, int y, int x, int height, int width, int thickness, sag_color color);
 /* A plus sign of arms `radius` around (y, x). */
 void sag_image_draw_cross(sag_image *image, int y, int x, int radius, sag_color color);
+/* A straight line with round ends between the centres of two pixels, `thickness` pixels wide with soft edges; with
+ * equal ends a disc. The colour covers what is there by `alpha`, 0 to 1. */
+void sag_image_draw_line(sag_image *image, int y0, int x0, int y1, int x1, float thickness, float alpha,
+                         sag_color color);
 /* Copies src over dst with its corner at (y, x), converting grey and RGB. */
 void sag_image_paste(sag_image *dst, const sag_image *src, int y, int x);
 /* dst = (1 - alpha) dst + alpha src, equal sizes and channels; alpha in [0, 1]. */

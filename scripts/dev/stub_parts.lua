@@ -87,6 +87,7 @@ parts.image = {
         { "paste", "image:sagan.Tensor what:sagan.Tensor x:integer y:integer", "sagan.Tensor", "Draws a picture into another." },
         { "draw_rect", "image:sagan.Tensor x:integer y:integer width:integer height:integer thickness:integer? color:sagan.Color?", "sagan.Tensor", "Draws a frame." },
         { "draw_cross", "image:sagan.Tensor x:integer y:integer radius:integer color:sagan.Color?", "sagan.Tensor", "Draws a cross." },
+        { "draw_line", "image:sagan.Tensor x0:integer y0:integer x1:integer y1:integer thickness:number? color:sagan.Color? alpha:number?", "sagan.Tensor", "Draws a line with round ends and soft edges; with equal ends a disc. alpha: how much it covers, 0 to 1." },
         { "text", "image:sagan.Tensor x:integer y:integer text:string scale:integer? color:sagan.Color?", "sagan.Tensor", "Writes letters of 5 x 7 points, times scale." },
         { "text_size", "text:string scale:integer?", "integer width;integer height", "The room that text takes." },
     },

@@ -43,7 +43,7 @@ end
 
 --- The metadata of a checkpoint, checked.
 ---@param path string
----@return {step: integer, config: table, class_names: string[], data_hash: string}? info, string? message
+---@return {step: integer, config: table, class_names: string[], data_hash: string, version: string?}? info, string? message
 function checkpoint.info(path)
     local _, metadata = core.safetensors.header(path)
     if type(metadata) ~= "table" then return nil, tostring(metadata) end
@@ -61,6 +61,7 @@ function checkpoint.info(path)
         config = config,
         class_names = names,
         data_hash = metadata.data_hash,
+        version = metadata.version,
     }
 end
 
@@ -76,31 +77,42 @@ function checkpoint.load(trainer, path)
     return info.step, info
 end
 
---- A generator alone, for drawing: the averaged one if the run kept an average and `raw` is not set.
+--- One network of a checkpoint, in eval mode. G is the averaged one if the run kept an average and `raw` is not set.
 ---@param path string checkpoint file
+---@param letter "G"|"D"
 ---@param options {raw: boolean?}?
----@return table? G, any info_or_message
-function checkpoint.generator(path, options)
+---@return table? net, any info_or_message
+function checkpoint.network(path, letter, options)
     local info, message = checkpoint.info(path)
     if not info then return nil, message end
     local tensors, why = core.safetensors.load(path)
     if not tensors then return nil, why end
-    local states = { ["ema."] = {}, ["G."] = {} }
+    local states = { ["ema."] = {}, ["G."] = {}, ["D."] = {} }
     for name, tensor in pairs(tensors) do
         local prefix, rest = name:match("^(%a+%.)(.+)$")
         if states[prefix] then states[prefix][rest] = tensor end
     end
-    local prefix = not (options and options.raw) and next(states["ema."]) and "ema." or "G."
-    local ok, G = pcall(function()
-        local net = require "sagan.models.generator" (info.config.model)
-        net:build { seed = 0, grad = false }
-        net:load_state_dict(states[prefix])
-        return net
+    local averaged = letter == "G" and not (options and options.raw) and next(states["ema."]) ~= nil
+    local ok, net = pcall(function()
+        local made = require("sagan.models." .. (letter == "G" and "generator" or "discriminator"))(info.config.model)
+        made:build { seed = 0, grad = false }
+        made:load_state_dict(states[averaged and "ema." or letter .. "."])
+        return made
     end)
-    if not ok then return nil, ("%s: %s"):format(path, (tostring(G):gsub("^%S+%.lua:%d+: ", ""))) end -- the file is at fault
-    G:eval()
-    info.weights = prefix == "ema." and "EMA" or "raw"
-    return G, info
+    if not ok then -- the file is at fault
+        local other = info.version ~= core.version and
+            ("; version %s wrote it, this is %s"):format(info.version or "unknown", core.version) or ""
+        return nil, ("%s: %s%s"):format(path, tostring(net):gsub("^%S+%.lua:%d+: ", ""), other)
+    end
+    net:eval()
+    info.weights = averaged and "EMA" or "raw"
+    return net, info
 end
+
+--- A generator alone, for drawing.
+---@param path string checkpoint file
+---@param options {raw: boolean?}?
+---@return table? G, any info_or_message
+function checkpoint.generator(path, options) return checkpoint.network(path, "G", options) end
 
 return checkpoint

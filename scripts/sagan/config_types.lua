@@ -111,6 +111,7 @@
 ---@class sagan.Fields.log
 ---@field every? integer Steps between two lines of the log.
 ---@field tensorboard? boolean Write a TensorBoard event file too.
+---@field attention? boolean Measure at each line what attention does: entropy, attended distance, share of the output.
 
 ---@class sagan.Fields.sample
 ---@field every? integer Steps between two picture sheets; 0: only at the end.

@@ -11,6 +11,13 @@ local sagan = {}
 for name, value in pairs(core) do sagan[name] = value end
 sagan.metrics = nil -- sagan/metrics.lua stands before that part of core
 
+--- A run folder to look at: sagan.open "runs/feat32" (sagan/run.lua).
+---@param path string
+---@param options? sagan.OpenOptions
+---@return sagan.OpenRun? run
+---@return string? message
+function sagan.open(path, options) return require "sagan.run".open(path, options) end
+
 --- Every name that a module or folder of modules below `prefix` could be asked for by, for the hint.
 local function names_below(prefix, known)
     local names = {}

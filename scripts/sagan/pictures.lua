@@ -1,4 +1,4 @@
---- pictures.lua - what a run shows: grids of samples by class at fixed z, and sheets of attention maps at query points.
+--- pictures.lua - what a run shows: grids of samples by class at fixed z. Attention is drawn by microscope_pictures.lua.
 local core = require "sagan.core"
 local ops, image = core.ops, core.image
 local streams = require "sagan.streams"
@@ -6,7 +6,6 @@ local streams = require "sagan.streams"
 local pictures = {}
 
 local INK, PAPER = { 32, 32, 32 }, { 255, 255, 255 }
-local MARKS = { { 230, 60, 60 }, { 40, 160, 70 }, { 60, 110, 230 }, { 235, 160, 30 }, { 160, 70, 200 } }
 
 --- Fixed noise: row i is the same for every run with this seed, whatever the batch.
 ---@param count integer
@@ -97,76 +96,6 @@ function pictures.class_grid(G, config, class_names, options)
     local all = parts[1]
     for i = 2, rows do all = ops.concat(all, parts[i], 1) end
     return pictures.sheet(all, columns, names)
-end
-
---- Query points for a sheet, as fractions of the height and the width: the centre and four around it.
-local QUERIES = { { 0.5, 0.5 }, { 0.25, 0.5 }, { 0.75, 0.5 }, { 0.5, 0.25 }, { 0.5, 0.75 } }
-
---- Rows of softmax weights drawn as heat over the sample.
----@param sample sagan.Tensor u8 {R,R,C}
----@param weights sagan.Tensor f32 {h,w}
----@param size integer pixels of the result
-local function overlay(sample, weights, size)
-    local heat = image.resize(image.heatmap(weights), size, size)
-    local base = image.resize(image.convert(image.convert(sample, 1), 3), size, size)
-    return image.blend(base, heat, 0.7)
-end
-
---- The paper's figure: each row is a sample with its query points marked, then the attention map of each query, the
---- brightest where that point looks most.
----@param G sagan.models.Generator in eval mode, with attention
----@param config table
----@param class_names string[]
----@param options {feat: integer?, seed: integer?, rows: integer?}? feat: which attention, the largest map if absent
----@return sagan.Tensor u8 {H,W,3}
-function pictures.attention_sheet(G, config, class_names, options)
-    local o = options or {}
-    local feat = o.feat
-    for size in pairs(G.attention) do
-        if not o.feat then feat = math.max(feat or 0, size) end
-    end
-    local attention = G.attention[feat]
-    if not attention then error(("no attention at feat%s"):format(tostring(feat)), 2) end
-    local shared = config.model.conditional ~= false
-    local chosen = shared and pictures.choose_classes(config.model.classes, o.rows or 6) or { 0, 0, 0, 0, 0, 0 }
-    local n = #chosen
-    local z = pictures.noise(n, config.model.z_dim, o.seed or config.seed)
-    local samples, maps, height, width
-    core.no_grad(function()
-        G:capture_attention(true)
-        samples = ops.float_to_pixels(G(z, core.tensor(chosen, { dtype = "i32" }))):to("cpu")
-        local points = {}
-        for i, q in ipairs(QUERIES) do points[i] = { math.ceil(q[1] * feat), math.ceil(q[2] * feat) } end
-        maps, height, width = attention:map(points)
-        maps = maps:to("cpu")
-        G:capture_attention(false)
-    end)
-    local size = math.max(96, config.model.resolution)
-    local cell, header = size + 4, 14
-    local longest = 0
-    if shared then
-        for i = 1, n do longest = math.max(longest, #(class_names[chosen[i] + 1] or "")) end
-    end
-    local margin = longest > 0 and 6 * longest + 8 or 4
-    local sheet = image.blank(header + n * cell, margin + (1 + #QUERIES) * cell, 3, PAPER)
-    image.text(sheet, margin, 4, ("G.attention%d"):format(feat), 1, INK)
-    for i = 1, n do
-        local top = header + (i - 1) * cell + 1
-        local sample = samples:rows(i, 1):reshape(table.unpack(samples.shape, 2))
-        local marked = image.resize(image.convert(sample, 3), size, size)
-        if shared then image.text(sheet, 4, top + size // 2 - 4, class_names[chosen[i] + 1] or tostring(chosen[i]), 1, INK) end
-        for k, q in ipairs(QUERIES) do
-            local y, x = math.ceil((math.ceil(q[1] * feat) - 0.5) * size / feat), math.ceil((math.ceil(q[2] * feat) - 0.5) * size / feat)
-            image.draw_rect(marked, x - 2, y - 2, 5, 5, 2, MARKS[k])
-            local row = maps:part(((i - 1) * #QUERIES + k - 1) * height * width + 1, { height, width })
-            local picture = overlay(sample, row, size)
-            image.draw_rect(picture, x - 2, y - 2, 5, 5, 2, MARKS[k])
-            image.draw_rect(picture, 1, 1, size, size, 2, MARKS[k])
-            image.paste(sheet, picture, margin + k * cell + 1, top)
-        end
-        image.paste(sheet, marked, margin + 1, top)
-    end
-    return sheet
 end
 
 return pictures

@@ -8,6 +8,7 @@ return {
     g_noise = 5,   -- z of the G step
     g_labels = 6,
     sample_noise = 16, -- fixed z of the sample grids
+    knockout = 17, -- order of shuffled attention
     standing_noise = 18, -- batches for standing statistics
     standing_labels = 19,
     score_noise = 20, -- z of the pictures that are scored

@@ -20,6 +20,8 @@ local optimizer = require "sagan.optimizer"
 local checkpoint = require "sagan.checkpoint"
 local progress = require "sagan.progress"
 local pictures = require "sagan.pictures"
+local microscope = require "sagan.microscope"
+local attention_statistics = require "sagan.attention_statistics"
 
 ---@class sagan.Trainer
 ---@field config table resolved configuration
@@ -200,7 +202,7 @@ local function column_mean(ring, rows, column)
     return sum / rows
 end
 
---- [5] Means over the last `steps` iterations, gamma of every attention, largest singular values.
+--- [5] Means over the last `steps` iterations, gamma and statistics of every attention, largest singular values.
 ---@param steps integer at most log.every
 ---@return table<string, number> row
 ---@return string? bad name of a value that is not finite
@@ -228,6 +230,8 @@ function Trainer:measure(steps)
         for _, sigma in pairs(net:singular_values()) do largest = math.max(largest, sigma) end
         if largest > 0 then row["sigma/" .. letter] = largest end
     end
+    local attention = self.config.log.attention and attention_statistics.measure(self.G, self.D, self.config) or {}
+    for name, value in pairs(attention) do row[name] = value end
     return row, bad
 end
 
@@ -291,9 +295,7 @@ function Trainer:draw()
     for _, entry in ipairs(nets) do
         local name, net = entry[1], entry[2]
         if net then
-            local was_training = net.training
-            local buffers = net.buffer_slab:clone() -- a pass writes sigma; a run must not depend on how often it is drawn
-            net:eval()
+            local look <close> = net:observe() -- luacheck: ignore look
             local grid = pictures.class_grid(net, self.config, self.data.class_names, self.config.sample)
             local path = ("%s/samples/%s-%08d.png"):format(self.folder.path, name, self.step)
             local ok, message = core.image.write(path, grid)
@@ -302,15 +304,14 @@ function Trainer:draw()
             if not ok then return nil, message end
             first = path
             if self.config.sample.attention and next(net.attention) and (name == "ema" or not self.average) then
-                local sheet = pictures.attention_sheet(net, self.config, self.data.class_names)
+                local sheet = microscope.class_sheet { net = net, letter = "G", config = self.config,
+                    class_names = self.data.class_names }
                 path = ("%s/attention/G-%08d.png"):format(self.folder.path, self.step)
                 ok, message = core.image.write(path, sheet)
                 if not ok then return nil, message end
                 ok, message = self.log:picture("attention/G", sheet, self.step)
                 if not ok then return nil, message end
             end
-            net.buffer_slab:copy_(buffers)
-            net:train(was_training)
         end
     end
     return first

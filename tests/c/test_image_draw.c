@@ -1,4 +1,4 @@
-/* Marks, paste, blend, enlargement, grids, heat maps, text. */
+/* Marks, lines, paste, blend, enlargement, grids, heat maps, text. */
 #include "engine/io/image_draw.h"
 #include "image_pattern.h"
 #include "temporary.h"
@@ -38,6 +38,62 @@ static void marks_are_clipped(void **state)
     sag_image_draw_rect(&im, INT32_MIN, INT32_MIN, INT32_MAX, INT32_MAX, INT32_MAX, red);
     sag_image_draw_text(&im, INT32_MAX, INT32_MAX, "far", 3, red);
     sag_image_draw_text(&im, INT32_MIN, 0, "far", 16384, red);
+    sag_image_free(&im);
+}
+
+/* How far a pixel lies from a segment, by its nearest point among many. */
+static double distance_to(double y, double x, double y0, double x0, double y1, double x1)
+{
+    double least = INFINITY;
+    for (int i = 0; i <= 4000; i++) {
+        double t = i / 4000.0, d = hypot(y - (y0 + t * (y1 - y0)), x - (x0 + t * (x1 - x0)));
+        if (d < least) least = d;
+    }
+    return least;
+}
+
+static void lines_cover_what_lies_near(void **state)
+{
+    (void)state;
+    static const struct {
+        int y0, x0, y1, x1;
+        float thickness, alpha;
+    } lines[] = {{3, 2, 20, 25, 1.0f, 1.0f}, {20, 25, 3, 2, 3.5f, 0.4f},   {10, 4, 10, 22, 2.0f, 1.0f},
+                 {22, 9, 1, 9, 4.0f, 0.75f}, {12, 14, 12, 14, 9.0f, 1.0f}, {-30, -10, 40, 50, 5.0f, 0.5f},
+                 {5, -4, 30, 3, 0.5f, 1.0f}};
+    sag_image im, grey;
+    for (size_t k = 0; k < sizeof lines / sizeof *lines; k++) {
+        assert_ok(sag_image_create(24, 28, 3, &im));
+        assert_ok(sag_image_create(24, 28, 1, &grey));
+        sag_image_fill(&im, (sag_color){40, 80, 120});
+        sag_image_draw_line(&im, lines[k].y0, lines[k].x0, lines[k].y1, lines[k].x1, lines[k].thickness, lines[k].alpha,
+                            red);
+        sag_image_draw_line(&grey, lines[k].y0, lines[k].x0, lines[k].y1, lines[k].x1, lines[k].thickness,
+                            lines[k].alpha, (sag_color){200, 200, 200});
+        for (int y = 0; y < 24; y++)
+            for (int x = 0; x < 28; x++) {
+                double d = distance_to(y, x, lines[k].y0, lines[k].x0, lines[k].y1, lines[k].x1);
+                double covered = 0.5 * (double)lines[k].thickness + 0.5 - d;
+                covered = (double)lines[k].alpha * (covered < 0.0 ? 0.0 : covered > 1.0 ? 1.0 : covered);
+                const uint8_t *p = im.pixels + (y * 28 + x) * 3;
+                if (fabs(p[0] - (40 + covered * 160)) > 1.0 || fabs(p[1] - (80 - covered * 70)) > 1.0 ||
+                    fabs(p[2] - (120 - covered * 100)) > 1.0 || fabs(grey.pixels[y * 28 + x] - covered * 200) > 1.0)
+                    fail_msg("line %zu at %d, %d: %d %d %d, grey %d, covered %.3f", k, y, x, p[0], p[1], p[2],
+                             grey.pixels[y * 28 + x], covered);
+            }
+        sag_image_free(&im);
+        sag_image_free(&grey);
+    }
+    assert_ok(sag_image_create(6, 6, 3, &im));
+    sag_image_draw_line(&im, INT32_MIN, INT32_MIN, INT32_MAX, INT32_MAX, 1.0f, 1.0f,
+                        red); /* the diagonal, near enough */
+    assert_true(is_red(&im, 3, 3));
+    sag_image_fill(&im, (sag_color){0, 0, 0});
+    sag_image_draw_line(&im, INT32_MAX, 0, INT32_MAX, 5, 3.0f, 1.0f, red);
+    sag_image_draw_line(&im, 2, 2, 4, 4, 0.0f, 1.0f, red);
+    sag_image_draw_line(&im, 2, 2, 4, 4, NAN, 1.0f, red);
+    sag_image_draw_line(&im, 2, 2, 4, 4, 2.0f, 0.0f, red);
+    for (size_t i = 0; i < sag_image_bytes(&im); i++) assert_int_equal(im.pixels[i], 0);
     sag_image_free(&im);
 }
 
@@ -162,9 +218,9 @@ static void text_is_drawn_by_cells(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(marks_are_clipped),      cmocka_unit_test(paste_blend_enlarge),
-        cmocka_unit_test(grids_hold_every_image), cmocka_unit_test(heat_rises_evenly),
-        cmocka_unit_test(text_is_drawn_by_cells),
+        cmocka_unit_test(marks_are_clipped),   cmocka_unit_test(lines_cover_what_lies_near),
+        cmocka_unit_test(paste_blend_enlarge), cmocka_unit_test(grids_hold_every_image),
+        cmocka_unit_test(heat_rises_evenly),   cmocka_unit_test(text_is_drawn_by_cells),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
 }

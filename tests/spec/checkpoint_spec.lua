@@ -121,7 +121,7 @@ describe("a checkpoint", function()
                 local text = d:succeeds(words)
                 assert.matches("Examples\n  sagan%-lua sample runs/feat32", text)
                 for _, option in ipairs { "-o FILE", "--columns", "--rows", "--seed", "--truncation", "--raw",
-                    "--attention" } do
+                    "--attention", "--query Y,X", "--class NAME" } do
                     assert(text:find(option, 1, true), option)
                 end
             end
@@ -136,6 +136,10 @@ describe("a checkpoint", function()
                 "--truncation nan", "--truncation -2", "--columns 1e9", "--rows 1e9" } do
                 d:refuses("sample runs/tiny " .. words, { words:match("^%-%-%a+"), words:match("[%w.-]+$"), "needs a" })
             end
+            d:refuses("sample runs/tiny --query 4", { "--query needs a row and a column of the map, such as 10,12, not '4'" })
+            d:refuses("sample runs/tiny --query 4,17", { "y = 4, x = 17 is outside of G.attention16's map, rows 1..16" })
+            d:refuses("sample runs/tiny --class dog", { "--class goes with --attention or --query" })
+            d:refuses("sample runs/tiny --attention --class dgo", { "there is no 'dgo'; did you mean 'dog'?" })
             d:refuses("sample runs/tiny runs/other", { "'runs/other'", "one run at a time" })
         end)
 
@@ -156,7 +160,8 @@ describe("a checkpoint", function()
             local shown = {}
             for i, words in ipairs { "", "", "--columns 3", "--rows 2", "--raw", "--seed 3", "--truncation 0.5",
                 "--truncation 0.001",
-                "--attention", "--rows 64 --columns 1" } do
+                "--attention", "--attention --class dog", "--query 4,13 --class 2", "--query 4,13 --class dog",
+                "--rows 64 --columns 1" } do
                 local name = ("sample-%d.png"):format(i)
                 local text = d:succeeds(("sample runs/tiny -o %s %s"):format(name, words))
                 local width, height = text:match(": (%d+)x(%d+), ")
@@ -168,7 +173,9 @@ describe("a checkpoint", function()
                 shown[i] = d:read(name)
             end
             assert.equal(shown[1], shown[2])
-            for i = 3, #shown do assert.not_equal(shown[1], shown[i]) end
+            for i = 3, #shown do
+                for k = 2, i - 1 do assert(shown[i] ~= shown[k], i .. " is like " .. k) end
+            end
             -- 32-pixel samples are shown doubled, with 2 pixels between them
             local w1, h1 = png_size "sample-1.png"
             assert.equal(7 * 66, w1 - (png_size "sample-3.png"))

@@ -79,6 +79,12 @@ end
 --- The names in a folder; {} if there is none.
 function driver:list(name) return system.list(self:at(name)) or {} end
 
+--- Names, sizes, times and contents of all that is in a folder, as one text to compare.
+function driver:snapshot(folder)
+    local line = "cd '%s' && find . -printf '%%p %%s %%T@\\n' | sort && find . -type f | sort | xargs cat | cksum"
+    return (self:shell(line:format(folder)))
+end
+
 --- The names of temporary files anywhere below.
 function driver:leftovers()
     return (self:shell([[find . -name '*.tmp-*']]))

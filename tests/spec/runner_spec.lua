@@ -32,7 +32,8 @@ describe("runs", function()
             for i, row in ipairs(rows) do
                 assert.equal(2 * i, row.step)
                 for _, name in ipairs { "loss/d", "loss/g", "logit/real", "logit/fake", "grad/d", "grad/g", "gamma/G.feat16",
-                    "gamma/D.feat16", "sigma/G", "sigma/D", "images_per_second" } do
+                    "gamma/D.feat16", "attention/G.feat16.entropy", "attention/G.feat16.distance", "attention/G.feat16.share",
+                    "attention/D.feat16.entropy", "attention/D.feat16.distance", "attention/D.feat16.share", "sigma/G", "sigma/D", "images_per_second" } do
                     local value = row[name]
                     assert(math.type(value), name .. " is missing")
                     assert(value == value and math.abs(value) < math.huge, name)

@@ -1,7 +1,7 @@
 --- sagan-lua sample - draws from a checkpoint alone; needs no data set and trains nothing.
 local core = require "sagan.core"
-local run_folder = require "sagan.run_folder"
-local checkpoint = require "sagan.checkpoint"
+local run = require "sagan.run"
+local microscope = require "sagan.microscope"
 local options = require "sagan.options"
 local pictures = require "sagan.pictures"
 
@@ -17,11 +17,14 @@ Draws a grid of samples, one row for each class, from the newest checkpoint of a
   --truncation X      draw z from a normal cut off at +-X; smaller: cleaner and less varied (default: none)
   --raw               the raw generator instead of its moving average
   --attention         a sheet of attention maps instead of a grid
+  --query Y,X         one query point instead, large: where that row and column of G's attention map looks
+  --class NAME        the class for --attention and --query, a name or a number from 1 (default: several; the first)
   -h, --help
 
 Examples
   sagan-lua sample runs/feat32
   sagan-lua sample runs/feat32 --seed 7 --truncation 1.5 -o clean.png
+  sagan-lua sample runs/feat32 --query 10,12 --class Sandal -o look.png
   sagan-lua sample runs/feat32/seed-0/checkpoints/step-00002000.safetensors --raw]]
 
 local sample = {}
@@ -35,6 +38,7 @@ local OPTIONS = {
     ["-o"] = { "out", "text" }, ["--out"] = { "out", "text" }, ["--columns"] = { "columns", "count", 64 },
     ["--rows"] = { "rows", "count", 64 }, ["--seed"] = { "seed", "whole" }, ["--truncation"] = { "truncation", "positive" },
     ["--raw"] = { "raw" }, ["--attention"] = { "attention" },
+    ["--query"] = { "query", "text" }, ["--class"] = { "class", "text" },
 }
 
 local function parse(args)
@@ -45,23 +49,26 @@ local function parse(args)
     if not o.out:lower():find("%.png$") then
         return nil, ("-o: '%s' does not end in .png, the form that is written"):format(o.out)
     end
+    if o.query then
+        local y, x = o.query:match("^(%d+),(%d+)$")
+        if not y then return nil, ("--query needs a row and a column of the map, such as 10,12, not '%s'"):format(o.query) end
+        o.query = { y = tonumber(y), x = tonumber(x) }
+    elseif o.class and not o.attention then
+        return nil, "--class goes with --attention or --query; a grid has a row for every class"
+    end
     return o
 end
 
---- The generator in a checkpoint file, or in the newest checkpoint of a run that can be read.
-local function load_generator(what, wanted)
-    local kind = core.system.stat(what)
-    if kind and kind.type == "file" then return checkpoint.generator(what, wanted) end
-    local folder, message = run_folder.open(what)
-    if not folder then return nil, message end
-    local all = folder:checkpoints()
-    for i, candidate in ipairs(all) do
-        local G, info = checkpoint.generator(candidate.path, wanted)
-        if G or i == #all then return G, info end
-        io.stderr:write(info, ": not usable, trying an older one\n")
-    end
-    return nil, folder.path .. ": no checkpoint yet"
+--- What --attention and --query show.
+local function look(G, o)
+    local class = math.tointeger(tonumber(o.class)) or o.class
+    if o.query then return G:attention({ class = class, seed = o.seed }):show(o.query) end
+    if not class then return microscope.class_sheet(G, { seed = o.seed, rows = o.rows }) end
+    return G:attention({ class = class, seed = o.seed, count = o.rows }):sheet()
 end
+
+--- The words of an error that is raised, without the line of ours that raised it.
+local function words_of(message) return (tostring(message):gsub("^%S+%.lua:%d+: ", "")) end
 
 ---@param args string[]
 ---@return integer exit code
@@ -73,18 +80,25 @@ function sample.main(args)
         return 0
     end
     if not o.what then return fail("which run? sagan-lua sample runs/feat32 (--help for more)") end
-    local G, info = load_generator(o.what, { raw = o.raw })
-    if not G then return fail("%s", info) end
+    local opened
+    opened, message = run.open(o.what, { raw = o.raw })
+    if not opened then return fail("%s", message) end
+    for _, why in ipairs(opened.damaged) do io.stderr:write(why, ": not usable, an older one is taken\n") end
+    local G = opened.G
+    local read, why = pcall(function() return G.net end)
+    if not read then return fail("%s", words_of(why)) end
     local picture
-    if o.attention then
-        if not next(G.attention) then return fail("%s: this generator has no attention", o.what) end
-        picture = pictures.attention_sheet(G, info.config, info.class_names, { seed = o.seed, rows = o.rows })
+    if o.attention or o.query then
+        if not next(G.net.attention) then return fail("%s: this generator has no attention", o.what) end
+        local ok
+        ok, picture = pcall(look, G, o)
+        if not ok then return fail("%s", words_of(picture)) end
     else
-        picture = pictures.class_grid(G, info.config, info.class_names, o)
+        picture = pictures.class_grid(G.net, G.config, G.class_names, o)
     end
     local ok, broken = core.image.write(o.out, picture)
     if not ok then return fail("%s", broken) end
-    print(("%s: %dx%d, %s generator at step %d, seed %d"):format(o.out, picture:size(2), picture:size(1), info.weights, info.step, o.seed))
+    print(("%s: %dx%d, %s generator at step %d, seed %d"):format(o.out, picture:size(2), picture:size(1), G.weights, G.step, o.seed))
     return 0
 end
 

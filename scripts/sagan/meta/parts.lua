@@ -326,6 +326,18 @@ function core.image.draw_rect(image, x, y, width, height, thickness, color) end
 ---@return sagan.Tensor
 function core.image.draw_cross(image, x, y, radius, color) end
 
+--- Draws a line with round ends and soft edges; with equal ends a disc. alpha: how much it covers, 0 to 1.
+---@param image sagan.Tensor
+---@param x0 integer
+---@param y0 integer
+---@param x1 integer
+---@param y1 integer
+---@param thickness? number
+---@param color? sagan.Color
+---@param alpha? number
+---@return sagan.Tensor
+function core.image.draw_line(image, x0, y0, x1, y1, thickness, color, alpha) end
+
 --- Writes letters of 5 x 7 points, times scale.
 ---@param image sagan.Tensor
 ---@param x integer

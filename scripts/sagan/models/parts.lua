@@ -113,7 +113,7 @@ function parts.with_attention(class)
     function class:capture_attention(on)
         for _, module in pairs(self.attention) do
             module.capture = on ~= false
-            if on == false then module.held = nil end
+            if on == false then module:release_held() end
         end
         return self
     end

@@ -25,10 +25,19 @@ local Conv2d = require("sagan.nn.conv").Conv2d
 ---@field gamma sagan.Tensor   {1}, after build
 ---@field bypass boolean       true: y = x, to see what the network does without it
 ---@field capture boolean      hold on to the last q, k, o and x
+---@field knockout? fun(q: sagan.Tensor, k: sagan.Tensor, v: sagan.Tensor, grid: sagan.nn.AttentionGrid): sagan.Tensor
+---                            stands in for ops.attention, to see what the map does (sagan/knockout.lua makes some): o from
+---                            q {B,N,d}, k {B,Nk,d}, v {B,Nk,e}; only where nothing is recorded for backward
 ---@field held? {q: sagan.Tensor, k: sagan.Tensor, o: sagan.Tensor, x: sagan.Tensor, height: integer, width: integer, key_height: integer, key_width: integer}
 ---@overload fun(options: sagan.nn.SelfAttentionOptions): sagan.nn.SelfAttention
 local SelfAttention = Module.class("SelfAttention")
 SelfAttention.scoped = true
+
+---@class sagan.nn.AttentionGrid  of the positions that look (N = height * width) and of those looked at (Nk)
+---@field height integer
+---@field width integer
+---@field key_height integer
+---@field key_width integer
 
 local FORMS <const> = { slides = true, pooled = true, v2 = true }
 
@@ -69,7 +78,14 @@ function SelfAttention:forward(x)
     end
     q = q:reshape(n, height * width, -1)
     k = k:reshape(n, key_height * key_width, -1)
-    local o = ops.attention(q, k, v:reshape(n, key_height * key_width, -1), 1)
+    v = v:reshape(n, key_height * key_width, -1)
+    local o
+    if self.knockout then
+        if core.is_recording() then error(self.full_path .. ": a knock-out is for looking; run the net in no_grad", 0) end
+        o = self.knockout(q, k, v, { height = height, width = width, key_height = key_height, key_width = key_width })
+    else
+        o = ops.attention(q, k, v, 1)
+    end
     o = o:reshape(n, height, width, -1)
     if self.v then
         o = self.v(o)
@@ -86,6 +102,14 @@ end
 
 local function held(self)
     return self.held or error(self.full_path .. ": nothing captured; set capture and run a forward pass first", 3)
+end
+
+--- Lets go of what the last captured pass left, whenever the collector comes.
+function SelfAttention:release_held()
+    for _, name in ipairs { "q", "k", "o", "x" } do
+        if self.held then self.held[name]:release() end
+    end
+    self.held = nil
 end
 
 --- Where chosen positions looked in the last captured pass.

@@ -208,6 +208,25 @@ local function need_root(self, what)
     end
 end
 
+local Look = {}
+Look.__index = Look
+function Look:__close()
+    self.net.buffer_slab:copy_(self.buffers)
+    self.buffers:release()
+    self.net:train(self.training)
+end
+
+--- Evaluation mode until the value that this returns is closed. Then the mode is what it was, and so is every buffer: a
+--- pass writes sigma even then, and a run must not depend on how often its networks are looked at.
+---     local look <close> = net:observe()
+---@return table look  to be closed
+function Module:observe()
+    need_root(self, "observe")
+    local look = setmetatable({ net = self, training = self.training, buffers = self.buffer_slab:clone():keep() }, Look)
+    self:eval()
+    return look
+end
+
 --- Freezes all parameters: passes through the network record no weight gradients.
 ---@return self
 function Module:freeze()
