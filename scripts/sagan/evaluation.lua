@@ -138,6 +138,17 @@ local function session(o, config)
     return self
 end
 
+-- A generator in one mode, as something to be scored.
+local function variant_of(G, name, mode, o)
+    return {
+        name = name:lower(), mode = generated.mode_name(mode), labels = G.classes and "balanced" or "none",
+        text = ("%s generator, %s statistics"):format(name, mode),
+        each = function(fn)
+            return generated.each(G, { count = o.n_fake, batch_norm = mode, truncation = o.truncation }, fn)
+        end,
+    }
+end
+
 -- What is to be scored: each has a name, a mode of normalisation, and a function that gives its pictures.
 local function variants(o, s)
     local out = {}
@@ -151,15 +162,7 @@ local function variants(o, s)
     for _, generator in ipairs(o.generators) do
         local G, info = checkpoint.generator(o.checkpoint, { raw = generator == "raw" })
         if not G then return nil, info end
-        for _, mode in ipairs(o.batch_norm) do
-            out[#out + 1] = {
-                name = info.weights:lower(), mode = generated.mode_name(mode), labels = G.classes and "balanced" or "none",
-                text = ("%s generator, %s statistics"):format(info.weights, mode),
-                each = function(fn)
-                    return generated.each(G, { count = o.n_fake, batch_norm = mode, truncation = o.truncation }, fn)
-                end,
-            }
-        end
+        for _, mode in ipairs(o.batch_norm) do out[#out + 1] = variant_of(G, info.weights, mode, o) end
     end
     return out
 end
@@ -190,7 +193,7 @@ local function measure(o, s, variant, info)
         result.scores.legs = legs
         entries[#entries + 1] = {
             time = os.date("!%Y-%m-%dT%H:%M:%SZ"), step = info.step,
-            checkpoint = o.checkpoint:match("checkpoints/[^/]+$") or o.checkpoint,
+            checkpoint = o.checkpoint and (o.checkpoint:match("checkpoints/[^/]+$") or o.checkpoint),
             fingerprint = fingerprint_of(o, s, variant, resizer, real, fake), scores = result.scores,
             deviations = result.deviations, intervals = result.intervals, notes = json.array(result.notes),
             per_class = next(result.per_class) and result.per_class or nil,
@@ -230,6 +233,29 @@ function evaluation.score(options)
         end
     end
     return all
+end
+
+--- A function that scores generators as they are in memory, whatever was done to them; for knock-outs. By class it gives the
+--- Frechet distance.
+---@param config sagan.Config  of the run: data, resolution, protocol
+---@param options? sagan.EvaluationOptions  n_fake: 2000
+---@return fun(G: sagan.models.Generator): table<string, number>, table<string, table<string, number>>?
+function evaluation.scorer(config, options)
+    local o = with_defaults(options or {}, config)
+    o.n_fake, o.bootstrap = options and options.n_fake or 2000, 0
+    return function(G)
+        local s, message = session(o, config)
+        if not s then error(message, 0) end
+        local guard <close> = setmetatable({}, { __close = function() s:close() end }) -- luacheck: ignore guard
+        local entries, why = measure(o, s, variant_of(G, "given", o.batch_norm[1], o), { step = 0 })
+        if not entries then error(why, 0) end
+        local entry, by_class = entries[1], nil
+        for name, values in pairs(entry.per_class or {}) do
+            by_class = by_class or {}
+            for i, value in ipairs(values) do by_class[s.data.class_names[i]] = { [name:gsub("^intra%-", "")] = value } end
+        end
+        return entry.scores, by_class
+    end
 end
 
 --- What a study scores a run with: the protocol that the run's configuration names.

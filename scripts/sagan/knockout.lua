@@ -159,14 +159,6 @@ function knockout.new(options, grid)
     }
 end
 
---- What `score = true` stands for, for a network of a run. The evaluation is to be connected here.
----@param view sagan.RunNet
----@return fun(G: sagan.nn.Module): table<string, number>, table<string, table<string, number>>?
-function knockout.standard_score(view)
-    error(("knockout: score = true: there is no standard score for %s yet; give score = function(G) return { name = number } end")
-        :format(view.letter), 0)
-end
-
 local function changes(plain, altered)
     local out = {}
     for name, value in pairs(plain) do

@@ -248,7 +248,7 @@ function Attention:knockout(options)
     local alter = knockout.new(options, self.grid)
     local score = options.score
     if score and self.view.letter ~= "G" then error("knockout: scores are those of the generator; this is D", 2) end
-    if score == true then score = knockout.standard_score(self.view) end
+    if score == true then score = require "sagan.evaluation".scorer(self.view.config) end
     local altered = pass(self.view, self.size, self.input, self.labels, self.classes, alter)
     altered.plain, altered.change = self, {}
     for i = 1, self.count do

@@ -345,6 +345,21 @@ describe("sagan-lua eval", function()
         assert.equal("", d:differing("runs/with" .. last, "runs/without" .. last))
     end)
 
+    it("is what a knock-out scores with", function()
+        d:write("knockout.lua", [[
+            local run = assert(sagan.open "runs/tiny")
+            run.G.net.attention[16].gamma:fill_(2)
+            local k = run.G:attention { class = 1 }:knockout { "gamma0", score = true }
+            local change = k.scores["FD-cnn"]
+            print(change.plain ~= change.altered, change.change == change.altered - change.plain)
+            local classes = 0
+            for _, values in pairs(k.class_scores) do classes = classes + (values["FD-cnn"].plain > 0 and 1 or 0) end
+            print(classes == #run.class_names)]])
+        local text, code = run "knockout.lua"
+        assert.equal(0, code, text)
+        assert.matches("true\ttrue\ntrue\n", text)
+    end)
+
     it("says what is wrong", function()
         d:write("cut.pth", "PK\3\4 and no more")
         for words, wanted in pairs {

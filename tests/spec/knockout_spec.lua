@@ -289,7 +289,6 @@ describe("a knock-out", function()
             assert.matches(wanted, message, 1, true)
             assert.matches("knockout_spec.lua:", message, 1, true)
         end
-        assert.matches("score = function(G)", helper.message_of(a.knockout, a, { "gamma0", score = true }), 1, true)
         local d_view = pair("D")
         local d = sagan.microscope.open(d_view, { image = a.output })
         assert.matches("scores are those of the generator", helper.message_of(d.knockout, d, { "gamma0", score = true }), 1, true)
