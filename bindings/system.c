@@ -196,6 +196,16 @@ static int l_lock(lua_State *L)
     return status == SAG_OK ? 1 : lsag_fail(L, status);
 }
 
+/* lock_held(path) -> whether somebody holds that lock */
+static int l_lock_held(lua_State *L)
+{
+    bool held;
+    sag_status status = sag_file_lock_held(check_path(L, 1), &held);
+    if (status != SAG_OK) return lsag_fail(L, status);
+    lua_pushboolean(L, held);
+    return 1;
+}
+
 /* ------------------------------------------------------------------------------------------- the machine */
 
 /* isatty(fd) -> boolean */
@@ -327,6 +337,7 @@ static const luaL_Reg functions[] = {
     {"read", l_read},
     {"free_disk", l_free_disk},
     {"lock", l_lock},
+    {"lock_held", l_lock_held},
     {"isatty", l_isatty},
     {"terminal_width", l_terminal_width},
     {"getpid", l_getpid},
