@@ -271,6 +271,15 @@ static int l_executable_path(lua_State *L)
     return 1;
 }
 
+/* working_folder() -> the folder that relative paths begin in */
+static int l_working_folder(lua_State *L)
+{
+    char path[PATH_MAX];
+    if (!getcwd(path, sizeof path)) return lsag_fail_text(L, "io", "the working folder is unknown; was it removed?");
+    lua_pushstring(L, path);
+    return 1;
+}
+
 /* env(name) -> value or nil */
 static int l_env(lua_State *L)
 {
@@ -345,6 +354,7 @@ static const luaL_Reg functions[] = {
     {"cpu_count", l_cpu_count},
     {"nproc", l_nproc},
     {"executable_path", l_executable_path},
+    {"working_folder", l_working_folder},
     {"env", l_env},
     {"catch_interrupts", l_catch_interrupts},
     {"interrupted", l_interrupted},

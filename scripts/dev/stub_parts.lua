@@ -29,6 +29,7 @@ parts.system = {
         { "cpu_count", "", "integer", "Cores of the machine." },
         { "nproc", "", "integer", "Cores that this process may use." },
         { "executable_path", "", "string? path;string? message", "The program that runs." },
+        { "working_folder", "", "string? path;string? message", "The folder that relative paths begin in." },
         { "env", "name:string", "string?", "A variable of the environment." },
         { "catch_interrupts", "on:boolean", "", "While on, Ctrl-C only makes interrupted() true." },
         { "interrupted", "", "boolean", "true once after Ctrl-C." },

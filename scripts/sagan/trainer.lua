@@ -7,6 +7,7 @@
 ---   [5] log         every so many steps one read of the ring of losses
 ---   [6] checkpoint  the whole state, temp file + sync + rename
 ---   [7] sample      fixed z -> picture grids, attention sheets
+---   [8] control     what clients ask and change between two steps                   (scripts/sagan/control.lua)
 ---
 --- [3] and [4] read no host value that changes from step to step and give none back: clocks, learning rates, batches and
 --- losses are tensors, so on CUDA each is captured once and replayed. Steps count from 1; the state "at step n" is the one
@@ -17,8 +18,12 @@ local streams = require "sagan.streams"
 local losses = require "sagan.losses"
 local optimizer = require "sagan.optimizer"
 local checkpoint = require "sagan.checkpoint"
+local config_module = require "sagan.config"
 local progress = require "sagan.progress"
 local pictures = require "sagan.pictures"
+local undisturbed = require "sagan.undisturbed"
+local control = require "sagan.control"
+local live = require "sagan.live"
 
 ---@class sagan.Trainer
 ---@field config table resolved configuration
@@ -26,6 +31,8 @@ local pictures = require "sagan.pictures"
 ---@field G sagan.models.Generator
 ---@field D sagan.models.Discriminator
 ---@field average sagan.Average? moving average of G
+---@field changes sagan.Change[]  fields that were changed since the run began
+---@field last integer?           the step that a study ends at
 local Trainer = {}
 Trainer.__index = Trainer
 
@@ -39,7 +46,9 @@ local G_COLUMNS = { "loss/g", "grad/g" }
 ---@return sagan.Trainer
 function Trainer.new(config, data)
     local t, o, m = config.train, config.optimizer, config.model
-    local self = setmetatable({ config = config, data = data, step = 0, d_steps_done = 0 }, Trainer)
+    config = config_module.copy(config) -- a client may change it
+    local self = setmetatable({ config = config, data = data, step = 0, d_steps_done = 0, logged = 0, changes = {},
+        control = control.none }, Trainer)
     self.G = require "sagan.models.generator" (m)
     self.D = require "sagan.models.discriminator" (m)
     self.G:build { seed = config.seed, path = "G" }
@@ -247,10 +256,13 @@ function Trainer:not_finite()
     end
 end
 
---- [6] Writes a checkpoint and removes all but the newest `keep`. One of a later step is damaged, or this run would have
---- begun there: it is neither counted nor removed.
----@return string? path, string? message
+--- [6] Writes a checkpoint, of nothing but finite numbers, and removes all but the newest `keep`. One of a later step is
+--- damaged, or this run would have begun there: it is neither counted nor removed.
+---@return string? path, string? message, string? bad  what is not finite
 function Trainer:save()
+    local _, bad = self:measure(math.max(1, self.step - self.logged))
+    bad = bad or self:not_finite()
+    if bad then return nil, bad .. " is not finite", bad end
     local path = ("%s/checkpoints/step-%08d.safetensors"):format(self.folder.path, self.step)
     local ok, message = checkpoint.save(self, path)
     if not ok then return nil, message end
@@ -262,9 +274,10 @@ function Trainer:save()
     return path
 end
 
---- Continues from the newest checkpoint that can be read.
+--- Continues from the newest checkpoint that can be read, with what was changed before it.
 ---@return integer? step 0 if there is none
 ---@return string? message
+---@return string[]? kept  changes that the configuration does not know of
 function Trainer:resume()
     local broken
     for _, candidate in ipairs(self.folder:checkpoints()) do
@@ -274,7 +287,9 @@ function Trainer:resume()
                 return nil, ("%s was trained on other data (data set %s); --fresh starts over"):format(candidate.path, self.data.name)
             end
             self.step, self.d_steps_done = step, self.d_clock:totable()[1]
-            return step, broken
+            local kept, message = live.adopt(self, info.changes)
+            if not kept then return nil, ("%s: %s; --fresh starts over"):format(candidate.path, message) end
+            return step, broken, kept
         end
         broken = ("%s%s: not usable, trying an older one\n"):format(broken or "", tostring(info))
     end
@@ -285,95 +300,99 @@ end
 --- [7] Sample grids of the raw and the averaged generator and an attention sheet, as PNG files and in TensorBoard.
 ---@return string? path of the picture to look at first, string? message
 function Trainer:draw()
-    local first
-    local nets = { { "raw", self.G }, { "ema", self.average and self.average.net } }
-    for _, entry in ipairs(nets) do
-        local name, net = entry[1], entry[2]
-        if net then
-            local was_training = net.training
-            local buffers = net.buffer_slab:clone() -- a pass writes sigma; a run must not depend on how often it is drawn
-            net:eval()
-            local grid = pictures.class_grid(net, self.config, self.data.class_names, self.config.sample)
-            local path = ("%s/samples/%s-%08d.png"):format(self.folder.path, name, self.step)
-            local ok, message = core.image.write(path, grid)
-            if not ok then return nil, message end
-            ok, message = self.log:picture("samples/" .. name, grid, self.step)
-            if not ok then return nil, message end
-            first = path
-            if self.config.sample.attention and next(net.attention) and (name == "ema" or not self.average) then
-                local sheet = pictures.attention_sheet(net, self.config, self.data.class_names)
-                path = ("%s/attention/G-%08d.png"):format(self.folder.path, self.step)
-                ok, message = core.image.write(path, sheet)
-                if not ok then return nil, message end
-                ok, message = self.log:picture("attention/G", sheet, self.step)
-                if not ok then return nil, message end
-            end
-            net.buffer_slab:copy_(buffers)
-            net:train(was_training)
-        end
+    local function put(tag, picture)
+        local path = ("%s/%s-%08d.png"):format(self.folder.path, tag, self.step)
+        local ok, message = core.image.write(path, picture)
+        if not ok then return nil, message end
+        ok, message = self.log:picture(tag, picture, self.step)
+        if not ok then return nil, message end
+        return path
     end
-    return first
+    local function draw_net(name, net)
+        net:eval()
+        local path, message = put("samples/" .. name, pictures.class_grid(net, self.config, self.data.class_names, self.config.sample))
+        if path and self.config.sample.attention and next(net.attention) and (name == "ema" or not self.average) then
+            local ok
+            ok, message = put("attention/G", pictures.attention_sheet(net, self.config, self.data.class_names))
+            if not ok then return nil, message end
+        end
+        return path, message
+    end
+    local path, message = undisturbed({ self.G }, draw_net, "raw", self.G)
+    if path and self.average then
+        path, message = undisturbed({ self.average.net }, draw_net, "ema", self.average.net)
+    end
+    return path, message
 end
 
-local function is_due(step, every, last)
-    return every > 0 and (step % every == 0) or step == last
-end
-
---- Trains to the last step, or to an earlier one, where it saves as at the last. Returns "done", "interrupted" or
---- "diverged"; nil and a message if a file could not be written.
+--- Trains to the last step, or to an earlier one. Returns "done", "interrupted" or "diverged"; nil and a message if a file
+--- could not be written.
 ---@param last integer?  train.steps
 ---@return string? outcome, string? message
 function Trainer:run(last)
-    local config = self.config
-    local steps, batch = last or config.train.steps, config.train.batch
-    local bar = progress.new { total = steps, start = self.step, every_seconds = 15 }
-    local logged, logged_at, losses_text = self.step, system.now(), ""
+    local config, batch = self.config, self.config.train.batch
+    local function steps() return last or config.train.steps end -- the field may change meanwhile
+    self.last, self.logged = last, self.step
+    local bar = progress.new { total = steps(), start = self.step, every_seconds = 15 }
+    local shown, drawn, saved, logged_at, losses_text = self.step, self.step, self.step, system.now(), ""
     system.catch_interrupts(true)
     local resume_guard <close> = setmetatable({}, { __close = function() system.catch_interrupts(false) end })
+
     local function diverged(what)
         bar:finish()
+        self.log:event(self.step, { event = "diverged", what = what })
         return "diverged", ("step %d: %s is not finite; the run stops. Try a lower optimizer.lr_d or lr_g, or spectral norm on both networks")
             :format(self.step, what)
     end
-    while self.step < steps do
-        self:iterate()
-        local stop = system.interrupted()
-        -- A log line or a picture that cannot be written ends the run, but first the checkpoint is tried.
+
+    --- What is due of [5] to [7] after a step; all of it, but nothing twice, where the run ends. Returns what trained, or else
+    --- why it cannot go on: a log line or a picture that cannot be written ends the run, but first the checkpoint is tried.
+    local function report(ends)
         local written, failure = true, nil
-        if is_due(self.step, config.log.every, steps) or stop then
-            local row, bad = self:measure(self.step - logged)
+        local function due(every, done)
+            return self.step ~= done and (ends or every > 0 and self.step % every == 0)
+        end
+        if due(config.log.every, self.logged) then
+            local row, bad = self:measure(self.step - self.logged)
             local now = system.now()
-            row["images_per_second"] = (self.step - logged) * batch / (now - logged_at)
-            logged, logged_at = self.step, now
+            row["images_per_second"] = (self.step - self.logged) * batch / (now - logged_at)
+            self.logged, logged_at, self.row = self.step, now, row
             losses_text = ("loss d %.3f g %.3f  "):format(row["loss/d"], row["loss/g"])
             written, failure = self.log:row(self.step, row)
             if bad then return diverged(bad) end
         end
-        if bar:due() or self.step == steps then
+        if bar:due() or due(0, shown) then
             local speed = (self.step - bar.first) * batch / (system.now() - bar.started)
-            bar:show(self.step, ("%s%.1f images/s"):format(losses_text, speed), self.step == steps)
+            shown, bar.total = self.step, steps()
+            bar:show(self.step, ("%s%.1f images/s"):format(losses_text, speed), ends)
         end
-        if written and (is_due(self.step, config.sample.every, steps) or stop) then
+        if written and due(config.sample.every, drawn) then
+            drawn = self.step
             written, failure = self:draw()
         end
-        if is_due(self.step, config.checkpoint.every, steps) or stop then
-            local _, bad = self:measure(math.max(1, self.step - logged))
-            bad = bad or self:not_finite()
+        if due(config.checkpoint.every, saved) then
+            saved = self.step
+            local ok, message, bad = self:save()
             if bad then return diverged(bad) end
-            local ok, message = self:save()
             if not ok then written, failure = nil, failure or message end
         end
-        if not written then
-            bar:finish()
-            return nil, failure
-        end
-        if stop and self.step < steps then
-            bar:finish()
-            return "interrupted"
-        end
+        if written then return "trained" end
+        bar:finish()
+        return nil, failure
     end
+
+    while self.step < steps() do
+        self:iterate()
+        local outcome, message = report(self.step >= steps())
+        if outcome ~= "trained" then return outcome, message end
+        local stop, waited = self.control:poll(self)
+        logged_at, bar.started = logged_at + waited, bar.started + waited -- speed is that of training
+        if stop then break end
+    end
+    local outcome, message = report(true)
+    if outcome ~= "trained" then return outcome, message end
     bar:finish()
-    return "done"
+    return self.step >= steps() and "done" or "interrupted"
 end
 
 return Trainer

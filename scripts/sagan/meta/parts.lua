@@ -142,6 +142,11 @@ function core.system.nproc() end
 ---@return string? message
 function core.system.executable_path() end
 
+--- The folder that relative paths begin in.
+---@return string? path
+---@return string? message
+function core.system.working_folder() end
+
 --- A variable of the environment.
 ---@param name string
 ---@return string?
