@@ -17,6 +17,7 @@ __attribute__((visibility("default"))) int luaopen_sagan_core(lua_State *L)
     lsag_add_op_functions(L);
     lsag_add_constructors(L);
     lsag_add_scopes(L);
+    lsag_add_watch(L);
     lsag_add_context(L);
     lua_pushliteral(L, SAGAN_VERSION);
     lua_setfield(L, -2, "version");
@@ -26,7 +27,7 @@ __attribute__((visibility("default"))) int luaopen_sagan_core(lua_State *L)
                                      {"image", lsag_open_image},   {"events", lsag_open_events},
                                      {"dataset", lsag_open_dataset}, {"metrics", lsag_open_metrics},
                                      {"pth", lsag_open_pth}, {"resizer", lsag_open_resizer},
-                                     {"sha256", lsag_open_sha256}};
+                                     {"sha256", lsag_open_sha256}, {"socket", lsag_open_socket}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         parts[i].func(L);
         lua_setfield(L, -2, parts[i].name);

@@ -136,12 +136,14 @@ int lsag_open_metrics(lua_State *L);
 int lsag_open_pth(lua_State *L);
 int lsag_open_resizer(lua_State *L);
 int lsag_open_sha256(lua_State *L);
+int lsag_open_socket(lua_State *L);
 int luaopen_sagan_core(lua_State *L);
 
 /* Parts of sagan.core itself: each adds its functions to the table on top of the stack. */
 void lsag_add_constructors(lua_State *L);  /* construct.c: tensor, zeros, ... */
 void lsag_add_op_functions(lua_State *L);  /* ops.c: op_names, op_info; the table holds `ops` already */
 void lsag_add_scopes(lua_State *L);        /* scope.c: no_grad, scope, capture */
+void lsag_add_watch(lua_State *L);         /* watch.c: watch */
 void lsag_add_context(lua_State *L);       /* context.c: device, threads, memory, profile, ... */
 
 /* Between the files of the tensor userdata. */

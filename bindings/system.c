@@ -196,6 +196,16 @@ static int l_lock(lua_State *L)
     return status == SAG_OK ? 1 : lsag_fail(L, status);
 }
 
+/* lock_held(path) -> whether somebody holds that lock */
+static int l_lock_held(lua_State *L)
+{
+    bool held;
+    sag_status status = sag_file_lock_held(check_path(L, 1), &held);
+    if (status != SAG_OK) return lsag_fail(L, status);
+    lua_pushboolean(L, held);
+    return 1;
+}
+
 /* ------------------------------------------------------------------------------------------- the machine */
 
 /* isatty(fd) -> boolean */
@@ -258,6 +268,15 @@ static int l_executable_path(lua_State *L)
     ssize_t n = readlink("/proc/self/exe", path, sizeof path);
     if (n <= 0 || n == sizeof path) return lsag_fail_text(L, "io", "the path of the program is unknown");
     lua_pushlstring(L, path, (size_t)n);
+    return 1;
+}
+
+/* working_folder() -> the folder that relative paths begin in */
+static int l_working_folder(lua_State *L)
+{
+    char path[PATH_MAX];
+    if (!getcwd(path, sizeof path)) return lsag_fail_text(L, "io", "the working folder is unknown; was it removed?");
+    lua_pushstring(L, path);
     return 1;
 }
 
@@ -327,6 +346,7 @@ static const luaL_Reg functions[] = {
     {"read", l_read},
     {"free_disk", l_free_disk},
     {"lock", l_lock},
+    {"lock_held", l_lock_held},
     {"isatty", l_isatty},
     {"terminal_width", l_terminal_width},
     {"getpid", l_getpid},
@@ -334,6 +354,7 @@ static const luaL_Reg functions[] = {
     {"cpu_count", l_cpu_count},
     {"nproc", l_nproc},
     {"executable_path", l_executable_path},
+    {"working_folder", l_working_folder},
     {"env", l_env},
     {"catch_interrupts", l_catch_interrupts},
     {"interrupted", l_interrupted},

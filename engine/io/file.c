@@ -271,9 +271,11 @@ sag_status sag_file_lock_take(const char *path, sag_file_lock *out)
     } while (fd < 0 && errno == EINTR);
     if (fd < 0) return io_fail("cannot open for locking", path);
     int r;
-    do {
+    for (int attempt = 0;; attempt++) {
         r = flock(fd, LOCK_EX | LOCK_NB);
-    } while (r != 0 && errno == EINTR);
+        if (r == 0 || (errno != EINTR && (errno != EWOULDBLOCK || attempt >= 20))) break;
+        usleep(1000); /* sag_file_lock_held of another process has it for an instant */
+    }
     if (r != 0) {
         int error = errno;
         close(fd);
@@ -290,6 +292,18 @@ void sag_file_lock_drop(sag_file_lock *lock)
 {
     if (lock->fd >= 0) close(lock->fd);
     lock->fd = -1;
+}
+
+sag_status sag_file_lock_held(const char *path, bool *held)
+{
+    *held = false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) return SAG_OK;
+    if (fd < 0) return io_fail("cannot open", path);
+    /* Shared, so that two who ask do not meet each other. */
+    *held = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return SAG_OK;
 }
 
 sag_status sag_file_free_disk(const char *path, int64_t *bytes)

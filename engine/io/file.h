@@ -61,12 +61,15 @@ typedef struct sag_file_map {
 sag_status sag_file_map_open(const char *path, sag_file_map *out);
 void sag_file_map_close(sag_file_map *map); /* leaves it empty; twice is fine */
 
-/* An exclusive flock on the file (made if missing). Held by another: SAG_ERR_STATE at once, no waiting. */
+/* An exclusive flock on the file (made if missing). Held by another: SAG_ERR_STATE, after the moment that somebody who
+ * only asks would need. The system drops it when the process ends, however it ends. */
 typedef struct sag_file_lock {
     int fd; /* -1: not held */
 } sag_file_lock;
 sag_status sag_file_lock_take(const char *path, sag_file_lock *out);
 void sag_file_lock_drop(sag_file_lock *lock);
+/* Whether somebody holds it, without taking it; a missing file is not held. */
+sag_status sag_file_lock_held(const char *path, bool *held);
 
 sag_status sag_file_free_disk(const char *path, int64_t *bytes); /* what an unprivileged user may still write */
 

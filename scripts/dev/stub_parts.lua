@@ -1,5 +1,5 @@
 -- luacheck: no max line length (tables of one line an entry)
---- What the parts of sagan.core offer (system, safetensors, pth, sha256, image, resizer, events, dataset, metrics), for
+--- What the parts of sagan.core offer (system, safetensors, pth, sha256, socket, image, resizer, events, dataset, metrics), for
 -- scripts/dev/stubs.lua.
 -- Functions: { name, "parameter:type ...", "returns", "what it does" }; a type that ends in ? may be left out; returns are
 -- separated by semicolons.
@@ -21,6 +21,7 @@ parts.system = {
         { "read", "path:string", "string? text;string? message", "The whole file." },
         { "free_disk", "path:string", "integer? bytes;string? message", "Bytes that may still be written there." },
         { "lock", "path:string", "sagan.Lock? lock;string? message", "An exclusive lock, held until closed." },
+        { "lock_held", "path:string", "boolean? held;string? message", "Whether somebody holds that lock, without taking it." },
         { "isatty", "fd:integer", "boolean", "Whether a file descriptor is a terminal." },
         { "terminal_width", "", "integer?", "Columns; nil without a terminal." },
         { "getpid", "", "integer", "Number of this process." },
@@ -28,6 +29,7 @@ parts.system = {
         { "cpu_count", "", "integer", "Cores of the machine." },
         { "nproc", "", "integer", "Cores that this process may use." },
         { "executable_path", "", "string? path;string? message", "The program that runs." },
+        { "working_folder", "", "string? path;string? message", "The folder that relative paths begin in." },
         { "env", "name:string", "string?", "A variable of the environment." },
         { "catch_interrupts", "on:boolean", "", "While on, Ctrl-C only makes interrupted() true." },
         { "interrupted", "", "boolean", "true once after Ctrl-C." },
@@ -67,6 +69,22 @@ parts.sha256 = {
         { "text", "text:string", "string", "Of a string." },
         { "file", "path:string", "string? digest;string? message", "Of a file." },
     },
+}
+
+parts.socket = {
+    doc = "Messages between processes of one user. Nothing blocks but wait. nil, message, code for what the other side or the system did wrong.",
+    functions = {
+        { "listen", "path:string", "sagan.Socket? listener;string? message", "A private file (mode 0600) of that name; it replaces a socket that is there." },
+        { "connect", "path:string", "sagan.Socket? peer;string? message", "The code \"state\": a socket is there, but no process listens." },
+        { "wait", "sockets:sagan.Socket[] seconds:number", "integer? ready;string? message", "Until some have something to receive or accept, the time is over (below 0: never) or a signal comes; sends what waits." },
+    },
+    classes = { { "Socket", methods = {
+        { "accept", "", "sagan.Socket? peer;string? message", "nil if nobody waits." },
+        { "send", "text:string", "true? ok;string? message", "What the other side does not take yet waits; of 4 MiB too much." },
+        { "receive", "", "string? text;string? message", "The next message; nil if none is complete, with a message if none will come." },
+        { "unsent", "", "integer", "Bytes that wait for the other side to read." },
+        { "close", "", "", "Ends the connection; a listener's file goes away." },
+    } } },
 }
 
 parts.image = {
@@ -164,7 +182,7 @@ parts.metrics = {
     },
 }
 
-parts.order = { "system", "safetensors", "pth", "sha256", "image", "resizer", "events", "dataset", "metrics" }
+parts.order = { "system", "safetensors", "pth", "sha256", "socket", "image", "resizer", "events", "dataset", "metrics" }
 
 parts.types = [[
 ---@alias sagan.Color integer|integer[]

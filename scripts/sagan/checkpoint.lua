@@ -2,7 +2,8 @@
 ---   G.<parameter>, D.<parameter>, ema.<parameter>   weights (KRSC), running statistics, spectral norm's u, v, sigma
 ---   adam.G.m ... adam.D.count                        the optimisers over the slabs
 ---   clock.d, clock.g                                 the random numbers' and the data's position
---- and in the metadata: format, step, the configuration, class names. Written to a temporary file, synced, renamed.
+--- and in the metadata: format, step, the configuration, what was changed in it while the run went on, class names. Written
+--- to a temporary file, synced, renamed.
 local core = require "sagan.core"
 local json = require "sagan.json"
 local config_module = require "sagan.config"
@@ -36,14 +37,25 @@ function checkpoint.save(trainer, path)
         version = core.version,
         step = tostring(trainer.step),
         config = config_module.serialize(trainer.config),
+        changes = json.encode(json.array(trainer.changes)),
         data_hash = trainer.data.hash,
         class_names = json.encode(json.array(trainer.data.class_names)),
     })
 end
 
+local function changes_in(text)
+    local changes = json.decode(text)
+    if type(changes) ~= "table" then return nil end
+    for _, change in ipairs(changes) do
+        if type(change) ~= "table" or not math.type(change.step) or type(change.field) ~= "string" then return nil end
+    end
+    return changes
+end
+
 --- The metadata of a checkpoint, checked.
 ---@param path string
----@return {step: integer, config: table, class_names: string[], data_hash: string, version: string?}? info, string? message
+---@return {step: integer, config: table, changes: sagan.Change[], class_names: string[], data_hash: string, version: string?}? info
+---@return string? message
 function checkpoint.info(path)
     local _, metadata = core.safetensors.header(path)
     if type(metadata) ~= "table" then return nil, tostring(metadata) end
@@ -53,12 +65,14 @@ function checkpoint.info(path)
     local config, message = config_module.parse(metadata.config or "", path .. " (config)")
     if not config then return nil, message end
     local step, names = math.tointeger(tonumber(metadata.step)), json.decode(metadata.class_names or "[]")
-    if not step or step < 0 or type(names) ~= "table" then
-        return nil, ("%s: damaged: its step or its class names make no sense"):format(path)
+    local changes = changes_in(metadata.changes or "[]")
+    if not step or step < 0 or type(names) ~= "table" or not changes then
+        return nil, ("%s: damaged: its step, its changes or its class names make no sense"):format(path)
     end
     return {
         step = step,
         config = config,
+        changes = changes,
         class_names = names,
         data_hash = metadata.data_hash,
         version = metadata.version,

@@ -252,7 +252,7 @@ function cli.main(argv)
     end
     if request.prompt then
         print(version())
-        require("sagan.repl").run { guarded = guarded }
+        require("sagan.repl").run()
     end
     return code
 end

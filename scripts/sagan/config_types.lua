@@ -18,6 +18,7 @@
 ---@field device? "auto"|"cpu"|"cuda" Where to compute.
 ---@field threads? integer CPU threads; 0: all cores. The results do not depend on it.
 ---@field precision? "f32"|"tf32"|"bf16" Arithmetic on a GPU; the CPU computes in f32.
+---@field control? boolean Listen for sagan-lua attach, at a private socket in the run folder.
 ---@field winograd? boolean Faster 3x3 convolutions on the CPU by Winograd's algorithm; the roundings differ.
 ---@field log? sagan.Fields.log What is written down while training.
 ---@field sample? sagan.Fields.sample Pictures drawn while training.

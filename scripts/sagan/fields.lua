@@ -266,6 +266,7 @@ field("train.lr_decay", number { from = 0, to = 1 }, 0.0,
 field("device", choice { "auto", "cpu", "cuda" }, "auto", "Where to compute.", "free")
 field("threads", integer(0, 4096), 0, "CPU threads; 0: all cores. The results do not depend on it.", "free")
 field("precision", choice { "f32", "tf32", "bf16" }, "f32", "Arithmetic on a GPU; the CPU computes in f32.")
+field("control", boolean, true, "Listen for sagan-lua attach, at a private socket in the run folder.", "free")
 field("winograd", boolean, true, "Faster 3x3 convolutions on the CPU by Winograd's algorithm; the roundings differ.")
 
 field("log.every", integer(1), 50, "Steps between two lines of the log.", "free")

@@ -1,5 +1,6 @@
 --- logger.lua - what a run writes about itself: log.jsonl (one object a line, the record that resume and reports read) and
---- a TensorBoard event file of the same values and of the sample pictures.
+--- a TensorBoard event file of the same values and of the sample pictures. A line of log.jsonl with the key `event` says what
+--- happened ("set": a field was changed; "score"; "diverged"); every other one holds what was measured.
 local core = require "sagan.core"
 local system = core.system
 local json = require "sagan.json"
@@ -41,6 +42,15 @@ function Logger:row(step, row)
         end
     end
     return self.events:flush()
+end
+
+--- Appends a row that says what happened.
+---@param step integer
+---@param row {event: string, [string]: any}
+---@return boolean? ok, string? message
+function Logger:event(step, row)
+    row.step = step
+    return system.append(self.path, json.encode(row) .. "\n")
 end
 
 --- Adds a picture to the event file.

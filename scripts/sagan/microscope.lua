@@ -370,7 +370,7 @@ end
 
 --- The sheet that a run draws: one sample of each of some classes, with the z of its other pictures.
 ---@param view sagan.RunNet|{net: sagan.models.Generator, letter: "G", config: sagan.Config, class_names: string[]}
----@param options? {seed: integer?, rows: integer?}  rows: samples at most, 6
+---@param options? {seed: integer?, rows: integer?, at: integer?}  rows: samples at most, 6; at: which attention
 ---@return sagan.Tensor u8 {H,W,3}
 function microscope.class_sheet(view, options)
     local o, model = options or {}, view.config.model
@@ -380,7 +380,7 @@ function microscope.class_sheet(view, options)
         for i, label in ipairs(classes) do classes[i] = label + 1 end
         rows = #classes
     end
-    return microscope.open(view, { class = classes, count = rows, seed = o.seed }):sheet()
+    return microscope.open(view, { class = classes, count = rows, seed = o.seed, at = o.at }):sheet()
 end
 
 return microscope

@@ -4,8 +4,8 @@
 ---         ["--steps"] = { "steps", "count" }, ["--raw"] = { "raw" }, ["-o"] = { "out", "text" },
 ---     })
 ---
---- Kinds: none (a flag), "text", "count" (a whole number from 1), "whole" (from 0), "positive" (a number above 0); a third
---- item is the largest number allowed.
+--- Kinds: none (a flag), "text", "texts" (a list: the option may be repeated), "count" (a whole number from 1), "whole"
+--- (from 0), "positive" (a number above 0); a third item is the largest number allowed.
 --- `--name value` and `--name=value` are the same; `-h` and `--help` set o.help. What is no option is collected in o[1], o[2], ...
 
 local nearest = require "sagan.nearest"
@@ -14,6 +14,11 @@ local options = {}
 
 local kinds = {
     text = { "a value", function(text) return text end },
+    texts = { "a value", function(text, before)
+        before = before or {}
+        before[#before + 1] = text
+        return before
+    end },
     count = { "a whole number from 1", function(text)
         local n = math.tointeger(tonumber(text))
         return n and n >= 1 and n or nil
@@ -52,7 +57,7 @@ function options.parse(args, known)
                 end
                 if not value then return nil, word .. " needs a value" end
                 local most = option[3]
-                out[field] = kind[2](value)
+                out[field] = kind[2](value, out[field])
                 if out[field] == nil or most and out[field] > most then
                     return nil, ("%s needs %s%s, not '%s'"):format(word, kind[1], most and " to " .. most or "", value)
                 end

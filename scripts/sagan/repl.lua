@@ -1,6 +1,6 @@
 --- The plain prompt: reads lines, prints the values of expressions, goes on after errors. On a terminal with line editing,
 -- completion by Tab and a history that outlives the session.
-local program = require "sagan.program"
+local program = package.preload["sagan.program"] and require "sagan.program" -- a stock lua5.4 has none: then there is no run
 local traceback = require "sagan.traceback"
 
 local repl = {}
@@ -79,14 +79,15 @@ local function fields_of(value)
     return names
 end
 
---- complete(text up to the cursor) -> what to insert, what to list
-function repl.complete(text)
+--- complete(text up to the cursor, globals) -> what to insert, what to list
+function repl.complete(text, globals)
+    globals = globals or _G
     local path, word = text:match("([%a_][%w_%.]*[%.:])([%w_]*)$")
     if not path then word = text:match("([%a_][%w_]*)$") end
     if not word then return text:find("^%s*$") and "    " or nil end
     local names
     if path then
-        local value = _G
+        local value = globals
         for name in path:gmatch("([%w_]+)[%.:]") do
             local ok, field = pcall(function() return value[name] end)
             if not ok or field == nil then return nil end
@@ -94,7 +95,7 @@ function repl.complete(text)
         end
         names = fields_of(value)
     else
-        names = fields_of(_G)
+        names = fields_of(globals)
         table.move(keywords, 1, #keywords, #names + 1, names)
         if not rawget(_G, "sagan") then names[#names + 1] = "sagan" end
     end
@@ -123,11 +124,12 @@ end
 ---------------------------------------------------------------------------------------------------- reading
 
 --- The chunk for what has been typed: as an expression if it is one. nil, message, incomplete.
-function repl.compile(text)
+function repl.compile(text, globals)
+    globals = globals or _G
     local function unfinished(message) return message:find("<eof>'?$") ~= nil end
-    local expression, complaint = load("return " .. text:gsub("^%s*=", ""), "=prompt")
+    local expression, complaint = load("return " .. text:gsub("^%s*=", ""), "=prompt", "t", globals)
     if expression then return expression end
-    local statement, message = load(text, "=prompt")
+    local statement, message = load(text, "=prompt", "t", globals)
     if statement then return statement end
     return nil, message, unfinished(message) or unfinished(complaint)
 end
@@ -159,10 +161,44 @@ local function history_path()
     return home and home .. "/.local/state/sagan-lua/history"
 end
 
-function repl.run()
+--- The values of expressions as one line of text; nil for none.
+---@param results table  packed
+---@return string?
+function repl.render(results)
+    if results.n == 0 then return nil end
+    local shown = {}
+    for i = 1, results.n do
+        local ok, rendered = pcall(repl.show, results[i])
+        shown[i] = ok and rendered or "(cannot be shown: " .. tostring(rendered) .. ")"
+    end
+    return table.concat(shown, "\t")
+end
+
+--- Runs a chunk in this program.
+local function evaluate_here(_, chunk)
+    local results = table.pack(program.call(traceback, chunk))
+    if not results[1] then
+        io.stdout:flush()
+        io.stderr:write(program.interrupted() and "interrupted" or tostring(results[2]), "\n")
+        return true
+    end
+    if results.n > 1 then _G._ = results[2] end
+    local text = repl.render(table.pack(table.unpack(results, 2, results.n)))
+    if text then print(text) end
+    return true
+end
+
+---@class sagan.Session  what a prompt talks to; this program where a field is absent
+---@field evaluate? fun(text: string, chunk: function): boolean?  prints; false leaves
+---@field complete? fun(text: string): string?, string?
+
+---@param session? sagan.Session
+function repl.run(session)
+    session = session or {}
+    local evaluate = session.evaluate or evaluate_here
     local path = history_path()
     if path then program.load_history(path) end
-    program.set_completer(repl.complete)
+    program.set_completer(session.complete or repl.complete)
     if rawget(_G, "help") == nil then _G.help = require "sagan.help" end
     if program.isatty(0) then print("help() explains, Ctrl-D leaves") end
     while true do
@@ -170,19 +206,7 @@ function repl.run()
         if text == nil then break end
         if text then
             program.add_history((text:gsub("\n%s*", " ")))
-            local results = table.pack(program.call(traceback, chunk))
-            if not results[1] then
-                io.stdout:flush()
-                io.stderr:write(program.interrupted() and "interrupted" or tostring(results[2]), "\n")
-            elseif results.n > 1 then
-                _G._ = results[2]
-                local shown = {}
-                for i = 2, results.n do
-                    local ok, rendered = pcall(repl.show, results[i])
-                    shown[i - 1] = ok and rendered or "(cannot be shown: " .. tostring(rendered) .. ")"
-                end
-                print(table.concat(shown, "\t"))
-            end
+            if not evaluate(text, chunk) then break end
         end
     end
     local core = require "sagan.core"

@@ -3,6 +3,7 @@
 local system = require("sagan.core").system
 local config_module = require "sagan.config"
 local json = require "sagan.json"
+local live = require "sagan.live"
 
 local run_folder = {}
 
@@ -89,8 +90,8 @@ function run_folder.create(config, options)
     local lock, why, code = system.lock(path .. "/lock")
     if not lock then
         if code ~= "state" then return nil, why end
-        return nil, path .. ": another process is training in this folder; wait until it ends, or choose another name=...",
-            "locked"
+        return nil, path .. ": another process is training in this folder; wait until it ends, talk to it (sagan-lua attach), "
+            .. "or choose another name=...", "locked"
     end
     self.lock = lock
     self:remove_leftovers()
@@ -148,22 +149,34 @@ function RunFolder:checkpoints()
     return found
 end
 
---- Drops log lines after `step`: what a killed run had logged beyond its last checkpoint is computed, and logged, again.
+--- Drops log lines after `step`: what a killed run had logged beyond its last checkpoint is computed, and logged, again. The
+--- changes of fields in it become those that the checkpoint knows of: a change just after it was lost with the process.
 ---@param step integer
+---@param changes sagan.Change[]
 ---@return boolean? ok, string? message
-function RunFolder:trim_log(step)
+function RunFolder:trim_log(step, changes)
     local path = self.path .. "/log.jsonl"
     local text = system.read(path)
     if not text then return true end
-    local kept, dropped = {}, false
+    local known, kept, dropped = {}, {}, false
+    for _, change in ipairs(changes) do known[json.encode(live.row(change)) .. "\n"] = true end
     for line in text:gmatch("[^\n]*\n?") do
         if line ~= "" then
             local row = line:sub(-1) == "\n" and json.decode(line)
-            if type(row) == "table" and (math.tointeger(row.step) or step + 1) <= step then
+            local in_time = type(row) == "table" and (math.tointeger(row.step) or step + 1) <= step
+            if in_time and (row.event ~= "set" or known[line]) then
                 kept[#kept + 1] = line
+                known[line] = nil
             else
                 dropped = true
             end
+        end
+    end
+    for _, change in ipairs(changes) do
+        local line = json.encode(live.row(change)) .. "\n"
+        if known[line] then
+            kept[#kept + 1] = line
+            dropped = true
         end
     end
     if not dropped then return true end

@@ -5,6 +5,7 @@ local system = core.system
 local experiment = require "sagan.experiment"
 local config_module = require "sagan.config"
 local fields = require "sagan.fields"
+local control = require "sagan.control"
 local run_folder = require "sagan.run_folder"
 local logger = require "sagan.logger"
 local progress = require "sagan.progress"
@@ -183,17 +184,19 @@ local function train(config, data, folder, last)
     for _, net in ipairs { G, D } do
         for _, line in ipairs(stand_ins(net)) do say("%s", line) end
     end
-    local step, message = trainer:resume()
+    local step, message, kept = trainer:resume()
     if not step then return nil, message end
     if message then io.stderr:write(message) end
+    config = trainer.config -- with what was changed while it ran
     if last and step >= last then return "done" end
     if step >= config.train.steps then
         say("done     this run has reached step %d already; train.steps=%d goes on, --fresh starts over", step, 2 * step)
         return "done"
     end
-    local ok, why = folder:trim_log(step)
+    local ok, why = folder:trim_log(step, trainer.changes)
     if not ok then return nil, why end
     if step > 0 then say("resume   from step %d", step) end
+    for _, change in ipairs(kept or {}) do say("kept     %s", change) end
     trainer.log, why = logger.open(folder, config.log.tensorboard)
     if not trainer.log then return nil, why end
     trainer.loader = data.set:loader { batch = config.train.batch, seed = config.seed }
@@ -204,7 +207,11 @@ local function train(config, data, folder, last)
     say("train    on %s to step %d, batch %d, rates D %g / G %g; %s", core.device(), last or config.train.steps, config.train.batch,
         trainer.rate_factor * config.optimizer.lr_d, trainer.rate_factor * config.optimizer.lr_g, folder.path)
     local started = system.now()
+    local connection <close>, deaf = control.open(trainer)
+    if deaf then say("warning  sagan-lua attach cannot reach this run: %s", deaf) end
+    trainer.control = connection
     local outcome, words = trainer:run(last)
+    connection:close(("it ended at step %d: %s"):format(trainer.step, words or outcome))
     trainer.loader:close()
     trainer.log:close()
     local newest = folder:checkpoints()[1]

@@ -58,7 +58,8 @@ local function rows_of_log(path, last)
     local rows = {}
     for line in (system.read(path .. "/log.jsonl") or ""):gmatch("[^\n]+") do
         local row = json.decode(line)
-        if type(row) == "table" and math.type(row.step) and row.step <= last then rows[#rows + 1] = row end
+        local measured = type(row) == "table" and math.type(row.step) and not row.event
+        if measured and row.step <= last then rows[#rows + 1] = row end
     end
     return rows
 end

@@ -7,7 +7,8 @@
 ---   [5] log         every so many steps one read of the ring of losses
 ---   [6] checkpoint  the whole state, temp file + sync + rename
 ---   [7] sample      fixed z -> picture grids, attention sheets
----   [8] score       the checkpoint -> feature network -> scores.jsonl, where score.every asks for it
+---   [8] score       the checkpoint -> feature network -> scores.jsonl               (scripts/sagan/evaluation.lua)
+---   [9] control     what clients ask and change between two steps                   (scripts/sagan/control.lua)
 ---
 --- [3] and [4] read no host value that changes from step to step and give none back: clocks, learning rates, batches and
 --- losses are tensors, so on CUDA each is captured once and replayed. Steps count from 1; the state "at step n" is the one
@@ -18,10 +19,13 @@ local streams = require "sagan.streams"
 local losses = require "sagan.losses"
 local optimizer = require "sagan.optimizer"
 local checkpoint = require "sagan.checkpoint"
+local config_module = require "sagan.config"
 local progress = require "sagan.progress"
 local pictures = require "sagan.pictures"
+local measurements = require "sagan.measurements"
 local microscope = require "sagan.microscope"
-local attention_statistics = require "sagan.attention_statistics"
+local control = require "sagan.control"
+local live = require "sagan.live"
 
 ---@class sagan.Trainer
 ---@field config table resolved configuration
@@ -29,13 +33,10 @@ local attention_statistics = require "sagan.attention_statistics"
 ---@field G sagan.models.Generator
 ---@field D sagan.models.Discriminator
 ---@field average sagan.Average? moving average of G
+---@field changes sagan.Change[]  fields that were changed since the run began
+---@field last integer?           the step that a study ends at
 local Trainer = {}
 Trainer.__index = Trainer
-
---- What the rings hold, column by column: D's and G's losses of the last steps, read every log.every steps. The last of each
---- is the part of the loss that is about classes, where D has a class head.
-local D_COLUMNS <const> = { "loss/d", "logit/real", "logit/fake", "grad/d", "loss/d_class" }
-local G_COLUMNS <const> = { "loss/g", "grad/g", "loss/g_class" }
 
 --- Builds networks, optimisers and buffers.
 ---@param config table resolved configuration whose data fields are filled in
@@ -43,7 +44,9 @@ local G_COLUMNS <const> = { "loss/g", "grad/g", "loss/g_class" }
 ---@return sagan.Trainer
 function Trainer.new(config, data)
     local t, o, m = config.train, config.optimizer, config.model
-    local self = setmetatable({ config = config, data = data, step = 0, d_steps_done = 0 }, Trainer)
+    config = config_module.copy(config) -- a client may change it
+    local self = setmetatable({ config = config, data = data, step = 0, d_steps_done = 0, logged = 0, changes = {},
+        control = control.none }, Trainer)
     self.G = require "sagan.models.generator" (m)
     self.D = require "sagan.models.discriminator" (m)
     self.G:build { seed = config.seed, path = "G" }
@@ -75,9 +78,7 @@ function Trainer.new(config, data)
     self.d_z, self.g_z = core.zeros { n, m.z_dim }, core.zeros { g_n, m.z_dim }
     self.g_labels = core.zeros({ g_n }, i32)
     self.d_clock, self.g_clock = core.zeros({ 2 }, i32), core.zeros({ 2 }, i32)
-    local headless = self.class_loss and 0 or 1
-    self.d_ring = core.zeros { config.log.every * t.d_steps, #D_COLUMNS - headless }
-    self.g_ring = core.zeros { config.log.every, #G_COLUMNS - headless }
+    self.d_ring, self.g_ring = measurements.rings(config, self.class_loss ~= nil)
     self.d_step = core.capture(function() self:discriminator_step() end)
     self.g_step = core.capture(function() self:generator_step() end)
     return self
@@ -196,66 +197,19 @@ function Trainer:iterate()
     self.step = self.step + 1
 end
 
-local function column_mean(ring, rows, column)
-    local sum = 0
-    for i = 1, rows do sum = sum + ring[i][column] end
-    return sum / rows
-end
-
 --- [5] Means over the last `steps` iterations, gamma and statistics of every attention, largest singular values.
 ---@param steps integer at most log.every
 ---@return table<string, number> row
 ---@return string? bad name of a value that is not finite
-function Trainer:measure(steps)
-    local row, bad = {}, nil
-    local rings = {
-        { self.d_ring:totable(), D_COLUMNS, steps * self.config.train.d_steps, self.d_steps_done },
-        { self.g_ring:totable(), G_COLUMNS, steps, self.step },
-    }
-    for _, r in ipairs(rings) do
-        local ring, names, rows, done = table.unpack(r)
-        local recent = {}
-        for i = 1, math.min(rows, done, #ring) do recent[i] = ring[(done - i) % #ring + 1] end
-        for column = 1, ring[1] and #ring[1] or 0 do
-            local name, value = names[column], column_mean(recent, #recent, column)
-            row[name] = value
-            if value ~= value or math.abs(value) == math.huge then bad = bad or name end
-        end
-    end
-    for letter, net in pairs { G = self.G, D = self.D } do
-        for size, attention in pairs(net.attention) do
-            row[("gamma/%s.feat%d"):format(letter, size)] = attention.gamma:item()
-        end
-        local largest = 0
-        for _, sigma in pairs(net:singular_values()) do largest = math.max(largest, sigma) end
-        if largest > 0 then row["sigma/" .. letter] = largest end
-    end
-    local attention = self.config.log.attention and attention_statistics.measure(self.G, self.D, self.config) or {}
-    for name, value in pairs(attention) do row[name] = value end
-    return row, bad
-end
+function Trainer:measure(steps) return measurements.of(self, steps) end
 
---- The name of a part of the state that holds a number that is not finite: losses may still be finite when weights are not.
----@return string?
-function Trainer:not_finite()
-    local average = self.average and self.average.net
-    local parts = {
-        { "a weight of G", self.G.slab }, { "a weight of D", self.D.slab },
-        { "a statistic of G", self.G.buffer_slab }, { "a statistic of D", self.D.buffer_slab },
-        { "Adam's state of G", self.adam_g.v, "sum" }, { "Adam's state of D", self.adam_d.v, "sum" }, -- squares already
-        { "the average of G", average and average.slab },
-    }
-    for _, part in ipairs(parts) do
-        local tensor, op = part[2], part[3] or "norm"
-        local size = tensor and tensor:numel() > 0 and core.no_grad(function() return tensor[op](tensor):item() end) or 0
-        if size ~= size or size == math.huge then return part[1] end
-    end
-end
-
---- [6] Writes a checkpoint and removes all but the newest `keep`. One of a later step is damaged, or this run would have
---- begun there: it is neither counted nor removed.
----@return string? path, string? message
+--- [6] Writes a checkpoint, of nothing but finite numbers, and removes all but the newest `keep`. One of a later step is
+--- damaged, or this run would have begun there: it is neither counted nor removed.
+---@return string? path, string? message, string? bad  what is not finite
 function Trainer:save()
+    local _, bad = self:measure(math.max(1, self.step - self.logged))
+    bad = bad or measurements.not_finite(self)
+    if bad then return nil, bad .. " is not finite", bad end
     local path = ("%s/checkpoints/step-%08d.safetensors"):format(self.folder.path, self.step)
     local ok, message = checkpoint.save(self, path)
     if not ok then return nil, message end
@@ -267,9 +221,10 @@ function Trainer:save()
     return path
 end
 
---- Continues from the newest checkpoint that can be read.
+--- Continues from the newest checkpoint that can be read, with what was changed before it.
 ---@return integer? step 0 if there is none
 ---@return string? message
+---@return string[]? kept  changes that the configuration does not know of
 function Trainer:resume()
     local broken
     for _, candidate in ipairs(self.folder:checkpoints()) do
@@ -279,7 +234,9 @@ function Trainer:resume()
                 return nil, ("%s was trained on other data (data set %s); --fresh starts over"):format(candidate.path, self.data.name)
             end
             self.step, self.d_steps_done = step, self.d_clock:totable()[1]
-            return step, broken
+            local kept, message = live.adopt(self, info.changes)
+            if not kept then return nil, ("%s: %s; --fresh starts over"):format(candidate.path, message) end
+            return step, broken, kept
         end
         broken = ("%s%s: not usable, trying an older one\n"):format(broken or "", tostring(info))
     end
@@ -290,28 +247,25 @@ end
 --- [7] Sample grids of the raw and the averaged generator and an attention sheet, as PNG files and in TensorBoard.
 ---@return string? path of the picture to look at first, string? message
 function Trainer:draw()
-    local first
-    local nets = { { "raw", self.G }, { "ema", self.average and self.average.net } }
-    for _, entry in ipairs(nets) do
+    local function put(tag, picture)
+        local path = ("%s/%s-%08d.png"):format(self.folder.path, tag, self.step)
+        local ok, message = core.image.write(path, picture)
+        if not ok then return nil, message end
+        ok, message = self.log:picture(tag, picture, self.step)
+        if not ok then return nil, message end
+        return path
+    end
+    local config, names, first = self.config, self.data.class_names, nil
+    for _, entry in ipairs { { "raw", self.G }, self.average and { "ema", self.average.net } } do
         local name, net = entry[1], entry[2]
-        if net then
-            local look <close> = net:observe() -- luacheck: ignore look
-            local grid = pictures.class_grid(net, self.config, self.data.class_names, self.config.sample)
-            local path = ("%s/samples/%s-%08d.png"):format(self.folder.path, name, self.step)
-            local ok, message = core.image.write(path, grid)
-            if not ok then return nil, message end
-            ok, message = self.log:picture("samples/" .. name, grid, self.step)
-            if not ok then return nil, message end
-            first = path
-            if self.config.sample.attention and next(net.attention) and (name == "ema" or not self.average) then
-                local sheet = microscope.class_sheet { net = net, letter = "G", config = self.config,
-                    class_names = self.data.class_names }
-                path = ("%s/attention/G-%08d.png"):format(self.folder.path, self.step)
-                ok, message = core.image.write(path, sheet)
-                if not ok then return nil, message end
-                ok, message = self.log:picture("attention/G", sheet, self.step)
-                if not ok then return nil, message end
-            end
+        local look <close> = net:observe() -- luacheck: ignore look
+        local path, message = put("samples/" .. name, pictures.class_grid(net, config, names, config.sample))
+        if not path then return nil, message end
+        if name == "ema" or not self.average then first = path end
+        if config.sample.attention and next(net.attention) and (name == "ema" or not self.average) then
+            path, message = put("attention/G",
+                microscope.class_sheet { net = net, letter = "G", config = config, class_names = names })
+            if not path then return nil, message end
         end
     end
     return first
@@ -325,72 +279,86 @@ function Trainer:score(path)
         checkpoint = path, folder = self.folder.path, protocol = self.config.score, say = print,
     }
     if not entries then return nil, message end
-    local row = {}
+    local row = { event = "score" }
     for name, value in pairs(entries[1].scores) do row["score/" .. name] = value end
     return self.log:row(self.step, row)
 end
 
-local function is_due(step, every, last)
-    return every > 0 and (step % every == 0) or step == last
-end
-
---- Trains to the last step, or to an earlier one, where it saves as at the last. Returns "done", "interrupted" or
---- "diverged"; nil and a message if a file could not be written.
+--- Trains to the last step, or to an earlier one. Returns "done", "interrupted" or "diverged"; nil and a message if a file
+--- could not be written.
 ---@param last integer?  train.steps
 ---@return string? outcome, string? message
 function Trainer:run(last)
-    local config = self.config
-    local steps, batch = last or config.train.steps, config.train.batch
-    local bar = progress.new { total = steps, start = self.step, every_seconds = 15 }
-    local logged, logged_at, losses_text = self.step, system.now(), ""
+    local config, batch = self.config, self.config.train.batch
+    local function steps() return last or config.train.steps end -- the field may change meanwhile
+    self.last, self.logged = last, self.step
+    local bar = progress.new { total = steps(), start = self.step, every_seconds = 15 }
+    local shown, drawn, saved, scored = self.step, self.step, self.step, self.step
+    local logged_at, losses_text = system.now(), ""
     system.catch_interrupts(true)
     local resume_guard <close> = setmetatable({}, { __close = function() system.catch_interrupts(false) end })
+
     local function diverged(what)
         bar:finish()
+        self.log:event(self.step, { event = "diverged", what = what })
         return "diverged", ("step %d: %s is not finite; the run stops. Try a lower optimizer.lr_d or lr_g, or spectral norm on both networks")
             :format(self.step, what)
     end
-    while self.step < steps do
-        self:iterate()
-        local stop = system.interrupted()
-        -- A log line or a picture that cannot be written ends the run, but first the checkpoint is tried.
+
+    --- What is due of [5] to [7] after a step; all of it, but nothing twice, where the run ends. Returns what trained, or else
+    --- why it cannot go on: a log line or a picture that cannot be written ends the run, but first the checkpoint is tried.
+    local function report(ends)
         local written, failure = true, nil
-        if is_due(self.step, config.log.every, steps) or stop then
-            local row, bad = self:measure(self.step - logged)
+        local function due(every, done)
+            return self.step ~= done and (ends or every > 0 and self.step % every == 0)
+        end
+        if due(config.log.every, self.logged) then
+            local row, bad = self:measure(self.step - self.logged)
             local now = system.now()
-            row["images_per_second"] = (self.step - logged) * batch / (now - logged_at)
-            logged, logged_at = self.step, now
+            row["images_per_second"] = (self.step - self.logged) * batch / (now - logged_at)
+            self.logged, logged_at, self.row = self.step, now, row
             losses_text = ("loss d %.3f g %.3f  "):format(row["loss/d"], row["loss/g"])
             written, failure = self.log:row(self.step, row)
             if bad then return diverged(bad) end
         end
-        if bar:due() or self.step == steps then
+        if bar:due() or due(0, shown) then
             local speed = (self.step - bar.first) * batch / (system.now() - bar.started)
-            bar:show(self.step, ("%s%.1f images/s"):format(losses_text, speed), self.step == steps)
+            shown, bar.total = self.step, steps()
+            bar:show(self.step, ("%s%.1f images/s"):format(losses_text, speed), ends)
         end
-        if written and (is_due(self.step, config.sample.every, steps) or stop) then
+        if written and due(config.sample.every, drawn) then
+            drawn = self.step
             written, failure = self:draw()
         end
-        local to_score = config.score.every > 0 and is_due(self.step, config.score.every, steps) and not stop
-        if is_due(self.step, config.checkpoint.every, steps) or to_score or stop then
-            local _, bad = self:measure(math.max(1, self.step - logged))
-            bad = bad or self:not_finite()
+        local every = config.score.every
+        local to_score = every > 0 and self.step ~= scored and (self.step % every == 0 or self.step >= steps())
+        if due(config.checkpoint.every, saved) or to_score then
+            saved = self.step
+            local path, message, bad = self:save()
             if bad then return diverged(bad) end
-            local path, message = self:save()
-            if path and to_score then path, message = self:score(path) end
+            if path and to_score then
+                scored = self.step
+                path, message = self:score(path)
+            end
             if not path then written, failure = nil, failure or message end
         end
-        if not written then
-            bar:finish()
-            return nil, failure
-        end
-        if stop and self.step < steps then
-            bar:finish()
-            return "interrupted"
-        end
+        if written then return "trained" end
+        bar:finish()
+        return nil, failure
     end
+
+    while self.step < steps() do
+        self:iterate()
+        local outcome, message = report(self.step >= steps())
+        if outcome ~= "trained" then return outcome, message end
+        local stop, waited = self.control:poll(self)
+        logged_at, bar.started = logged_at + waited, bar.started + waited -- speed is that of training
+        if stop then break end
+    end
+    local outcome, message = report(true)
+    if outcome ~= "trained" then return outcome, message end
     bar:finish()
-    return "done"
+    return self.step >= steps() and "done" or "interrupted"
 end
 
 return Trainer

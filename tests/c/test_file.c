@@ -211,7 +211,13 @@ static void a_lock_is_held_once(void **state)
     (void)state;
     const char *p = temp_path("lock");
     sag_file_lock a, b;
+    bool held = true;
+    assert_ok(sag_file_lock_held(p, &held));
+    assert_false(held);
+    assert_false(sag_file_exists(p)); /* asking makes no file */
     assert_ok(sag_file_lock_take(p, &a));
+    assert_ok(sag_file_lock_held(p, &held));
+    assert_true(held);
     assert_fails(sag_file_lock_take(p, &b), SAG_ERR_STATE, "locked by another process");
     pid_t child = fork();
     if (child == 0) {
@@ -223,6 +229,8 @@ static void a_lock_is_held_once(void **state)
     assert_true(WIFEXITED(result) && WEXITSTATUS(result) == 0);
     sag_file_lock_drop(&a);
     sag_file_lock_drop(&a);
+    assert_ok(sag_file_lock_held(p, &held));
+    assert_false(held);
     assert_ok(sag_file_lock_take(p, &b));
     sag_file_lock_drop(&b);
 }

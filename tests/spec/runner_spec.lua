@@ -148,7 +148,7 @@ describe("runs", function()
                 kill -9 $!; wait $! 2>/dev/null
                 "$SAGAN" tiny.lua --runs locked > last.out 2>&1; echo "last $?"]]
             local refused = "sagan-lua: tiny: locked/tiny/seed-5: another process is training in this folder; wait until it "
-                .. "ends, or choose another name=..."
+                .. "ends, talk to it (sagan-lua attach), or choose another name=..."
             local _, times = text:gsub(refused:gsub("%p", "%%%0") .. "\ncode 1", "")
             assert.equal(2, times, text)
             assert.matches("other 0", text, 1, true)

@@ -100,11 +100,14 @@ describe("core.system", function()
     it("keeps locks until they are closed or collected", function()
         local path = root .. "/lock"
         do
+            assert.is_false(system.lock_held(path))
             local lock <close> = assert(system.lock(path))
+            assert.is_true(system.lock_held(path))
             fails("is locked by another process", system.lock(path))
             local output = run(([[print(select(3, require "sagan.core".system.lock(%q)))]]):format(path))
             assert.equal("state\n", output)
         end
+        assert.is_false(system.lock_held(path))
         local second = assert(system.lock(path))
         second:close()
         second:close()

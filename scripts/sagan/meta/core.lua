@@ -222,6 +222,13 @@ function core.recompute(f, ...) end
 ---@return sagan.Capture
 function core.capture(f) end
 
+--- f(...), meanwhile calling check() every few thousand instructions of Lua: what check raises ends f. Code that catches it is ended at every instruction.
+---@param check function
+---@param f function
+---@param ... any
+---@return any ...
+function core.watch(check, f, ...) end
+
 --- false inside no_grad.
 ---@return boolean
 function core.is_recording() end

@@ -106,6 +106,12 @@ function core.system.free_disk(path) end
 ---@return string? message
 function core.system.lock(path) end
 
+--- Whether somebody holds that lock, without taking it.
+---@param path string
+---@return boolean? held
+---@return string? message
+function core.system.lock_held(path) end
+
 --- Whether a file descriptor is a terminal.
 ---@param fd integer
 ---@return boolean
@@ -135,6 +141,11 @@ function core.system.nproc() end
 ---@return string? path
 ---@return string? message
 function core.system.executable_path() end
+
+--- The folder that relative paths begin in.
+---@return string? path
+---@return string? message
+function core.system.working_folder() end
 
 --- A variable of the environment.
 ---@param name string
@@ -210,6 +221,55 @@ function core.sha256.text(text) end
 ---@return string? digest
 ---@return string? message
 function core.sha256.file(path) end
+
+---@class sagan.Socket
+local Socket = {}
+
+--- nil if nobody waits.
+---@return sagan.Socket? peer
+---@return string? message
+function Socket:accept() end
+
+--- What the other side does not take yet waits; of 4 MiB too much.
+---@param text string
+---@return true? ok
+---@return string? message
+function Socket:send(text) end
+
+--- The next message; nil if none is complete, with a message if none will come.
+---@return string? text
+---@return string? message
+function Socket:receive() end
+
+--- Bytes that wait for the other side to read.
+---@return integer
+function Socket:unsent() end
+
+--- Ends the connection; a listener's file goes away.
+function Socket:close() end
+
+--- Messages between processes of one user. Nothing blocks but wait. nil, message, code for what the other side or the system did wrong.
+---@class sagan.core.socket
+core.socket = {}
+
+--- A private file (mode 0600) of that name; it replaces a socket that is there.
+---@param path string
+---@return sagan.Socket? listener
+---@return string? message
+function core.socket.listen(path) end
+
+--- The code "state": a socket is there, but no process listens.
+---@param path string
+---@return sagan.Socket? peer
+---@return string? message
+function core.socket.connect(path) end
+
+--- Until some have something to receive or accept, the time is over (below 0: never) or a signal comes; sends what waits.
+---@param sockets sagan.Socket[]
+---@param seconds number
+---@return integer? ready
+---@return string? message
+function core.socket.wait(sockets, seconds) end
 
 --- Pictures as u8 tensors {H,W,C} or {N,H,W,C}. Positions are x, y and count from 1; a colour is {r, g, b} or a number, 0 to 255.
 ---@class sagan.core.image
