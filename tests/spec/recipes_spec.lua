@@ -108,7 +108,7 @@ local FACTS <const> = {
 -- what a run is, not what it learns by
 local NOT_SCIENCE <const> = {
     name = true, question = true, recipe = true, profile = true, profile_reason = true, seed = true, data = true,
-    device = true, threads = true, precision = true, winograd = true, ["model.channels"] = true, ["model.classes"] = true,
+    device = true, threads = true, precision = true, winograd = true, control = true, ["model.channels"] = true, ["model.classes"] = true,
     ["train.recompute"] = true,
 }
 
