@@ -7,6 +7,7 @@ local config_module = require "sagan.config"
 local fields = require "sagan.fields"
 local run_folder = require "sagan.run_folder"
 local logger = require "sagan.logger"
+local machine = require "sagan.machine"
 local progress = require "sagan.progress"
 
 local runner = {}
@@ -194,6 +195,8 @@ local function train(config, data, folder, last)
     local ok, why = folder:trim_log(step)
     if not ok then return nil, why end
     if step > 0 then say("resume   from step %d", step) end
+    ok, why = machine.record(folder.path, step)
+    if not ok then return nil, why end
     trainer.log, why = logger.open(folder, config.log.tensorboard)
     if not trainer.log then return nil, why end
     trainer.loader = data.set:loader { batch = config.train.batch, seed = config.seed }
