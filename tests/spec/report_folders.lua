@@ -32,7 +32,8 @@ end
 -- A run folder: o.last steps of STEPS, o.scores: { {step, fingerprint, scores} }.
 function folders.write_run(d, folder, seed, o)
     local c = resolved { seed = seed, attention = o.attention }
-    c.name, c.model.classes, c.model.channels, c.sample.columns = "x", 3, 1, o.columns or c.sample.columns
+    c.name, c.model.classes, c.model.channels = "run-" .. #folder, 3, 1
+    c.sample.columns = o.columns or c.sample.columns
     d:write(folder .. "/config.lua", config.serialize(c))
     local rows = {}
     for step = 10, o.last or STEPS, 10 do
