@@ -339,6 +339,18 @@ describe("report", function()
         end)
     end)
 
+    it("shows scores of other steps than the study's as curves alone", function()
+        local dir = "runs/q"
+        write_study(d, dir, "q", "", { "base", "arm" }, function() return { ["FD-cnn"] = 3 }, fingerprint() end)
+        d:shell([[cd runs/q; for f in */*; do head -1 $f/scores.jsonl > s; mv s $f/scores.jsonl; rm $f/cell.json; done
+            sed -i 's/"cells":.*,"data"/"cells":[],"data"/' study.json]])
+        local q = page(dir)
+        assert.matches("Nothing was scored where scores are compared yet", text_of(html_tree.by_id(q, "verdict")), 1, true)
+        assert.matches("trained to its end, but not yet scored", text_of(html_tree.by_id(q, "verdict")), 1, true)
+        assert.equal(0, #all(q, "table", "scores"))
+        assert.matches("Scored at other steps than those that the study compares", text_of(html_tree.by_id(q, "scores")), 1, true)
+    end)
+
     it("is written beside what it is about, and of a real run has everything", function()
         d:experiment("tiny", [[train = { steps = 8, batch = 4, ema_start = 3 }, log = { every = 2 },
             sample = { every = 0, rows = 2, columns = 2 }, checkpoint = { every = 0 }]])
@@ -350,7 +362,7 @@ describe("report", function()
         for _, id in ipairs { "verdict", "scores", "training", "samples", "attention", "machine" } do
             assert.is_truthy(html_tree.by_id(real, id), id)
         end
-        assert.matches("Nothing was scored yet", text_of(real), 1, true)
+        assert.matches("nothing was scored yet", text_of(real), 1, true)
         assert.is_truthy(text_of(html_tree.by_id(real, "machine")):find("sagan-lua " .. core.version, 1, true))
         d:succeeds "tiny.lua seed=1 --runs real --fresh" -- a report is part of what a run wrote
         assert.is_nil(system.stat(d:at "real/tiny/seed-1/report.html"))

@@ -109,8 +109,9 @@ local function notices(group)
 end
 
 local function verdicts(group, measurements)
-    local first = measurements[1]
-    if not first then return lead("Nothing was scored yet, so there is no verdict.") end
+    local first
+    for i = #measurements, 1, -1 do first = #measurements[i].rows > 0 and measurements[i] or first end
+    if not first then return lead("Nothing was scored where scores are compared yet, so there is no verdict.") end
     local out, more, count = {}, {}, 0
     if first.kind == "losses" then
         out[1] = lead("There is no quality score: losses say whether a training is alive, not how good its pictures are.")
@@ -157,7 +158,8 @@ local function scores(state, group, measurements)
     for _, m in ipairs(measurements) do
         local rows = #m.rows > MOST_ROWS and final_rows(m) or m.rows
         local caption, step = caption_of(state, group, m, rows)
-        out[#out + 1] = score_table.of(group, m, rows, caption, step)
+        out[#out + 1] = #rows > 0 and score_table.of(group, m, rows, caption, step)
+            or missing("Scored at other steps than those that the study compares: see the curves. ", measured(state, m))
         if rows ~= m.rows then
             caption, step = caption_of(state, group, m, m.rows)
             out[#out + 1] = fold("At every step that was scored", score_table.of(group, m, m.rows, caption, step))
