@@ -1,5 +1,7 @@
 --- fingerprint.lua - how a score was measured, field by field. Two scores may stand side by side only if all fields agree:
 --- most of what looks like progress between papers is protocol (FACTS 0.6, 0.7).
+local numbers = require "sagan.numbers"
+
 local fingerprint = {}
 
 ---@class sagan.Fingerprint
@@ -58,10 +60,11 @@ function fingerprint.check(a, b, what)
         tostring(x), tostring(y))
 end
 
---- One string for equal fingerprints.
----@param f table
+--- One string for equal fingerprints; "" for none.
+---@param f table?
 ---@return string
 function fingerprint.key(f)
+    if not f then return "" end
     local parts = {}
     for i, field in ipairs(fingerprint.fields) do parts[i] = tostring(f[field]) end
     return table.concat(parts, "\31")
@@ -78,6 +81,32 @@ function fingerprint.text(f, only)
         if field == "weights" or field == "data_hash" then value = value and tostring(value):sub(1, 8) end
         parts[#parts + 1] = ("%s %s"):format(field, value == nil and "unknown" or tostring(value))
     end
+    return table.concat(parts, ", ")
+end
+
+--- What matters most of it on one line: "cnn 3fa1b2c4, fashion-mnist train at 32, 10,000 real, 10,000 generated, ema, ...".
+---@param f table
+---@return string
+function fingerprint.short(f)
+    local parts = {}
+    local function add(pattern, ...)
+        for i = 1, select("#", ...) do
+            if select(i, ...) == nil then return end
+        end
+        parts[#parts + 1] = pattern:format(...)
+    end
+    local function number(x) return math.type(x) and numbers.thousands(x) or x and tostring(x) end
+    add("%s", f.network)
+    add("weights %s", f.weights and tostring(f.weights):sub(1, 8))
+    add("resizer %s", f.resizer)
+    add("%s", f.data)
+    add("%s split", f.reference)
+    add("%sx%s", f.resolution, f.resolution)
+    add("%s real", number(f.n_real))
+    add("%s generated", number(f.n_fake))
+    add("%s generator", f.generator)
+    add("batch norm %s", f.batch_norm)
+    if f.truncation and f.truncation ~= "none" then add("truncation %s", f.truncation) end
     return table.concat(parts, ", ")
 end
 

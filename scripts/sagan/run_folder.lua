@@ -128,7 +128,7 @@ function RunFolder:clear()
             if not ok then return nil, message end
         end
     end
-    for _, name in ipairs { "config.lua", "log.jsonl", "scores.jsonl", "report.html" } do
+    for _, name in ipairs { "config.lua", "log.jsonl", "machine.jsonl", "scores.jsonl", "report.html" } do
         if system.stat(self.path .. "/" .. name) then
             local ok, message = system.remove(self.path .. "/" .. name)
             if not ok then return nil, message end

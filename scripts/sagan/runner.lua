@@ -8,6 +8,8 @@ local fields = require "sagan.fields"
 local control = require "sagan.control"
 local run_folder = require "sagan.run_folder"
 local logger = require "sagan.logger"
+local machine = require "sagan.machine"
+local numbers = require "sagan.numbers"
 local progress = require "sagan.progress"
 
 local runner = {}
@@ -159,7 +161,7 @@ local function stand_ins(net)
             local count, attention = module:parameter_count(), math.floor(1.25 * module.channels ^ 2) + 1
             local off = 100 * (count / attention - 1)
             lines[#lines + 1] = ("block    %s, feat%s: %s with %s parameters in place of attention's %s (%+.2f %%)%s"):format(
-                net.name, size, module:describe(), runner.thousands(count), runner.thousands(attention), off,
+                net.name, size, module:describe(), numbers.thousands(count), numbers.thousands(attention), off,
                 math.abs(off) > 2 and "; equal counts need a larger model.width" or "")
         end
     end
@@ -180,7 +182,7 @@ local function train(config, data, folder, last)
         return #list > 0 and "attention at feat" .. table.concat(list, ", feat") or "no attention"
     end
     say("nets     %dx%d, width %d; G %s parameters (%s), D %s (%s)", config.model.resolution, config.model.resolution,
-        config.model.width, runner.thousands(G:parameter_count()), sizes(G), runner.thousands(D:parameter_count()), sizes(D))
+        config.model.width, numbers.thousands(G:parameter_count()), sizes(G), numbers.thousands(D:parameter_count()), sizes(D))
     for _, net in ipairs { G, D } do
         for _, line in ipairs(stand_ins(net)) do say("%s", line) end
     end
@@ -197,6 +199,8 @@ local function train(config, data, folder, last)
     if not ok then return nil, why end
     if step > 0 then say("resume   from step %d", step) end
     for _, change in ipairs(kept or {}) do say("kept     %s", change) end
+    ok, why = machine.record(folder.path, step)
+    if not ok then return nil, why end
     trainer.log, why = logger.open(folder, config.log.tensorboard)
     if not trainer.log then return nil, why end
     trainer.loader = data.set:loader { batch = config.train.batch, seed = config.seed }
@@ -234,13 +238,6 @@ local function train(config, data, folder, last)
     if newest then say("model    %s", newest.path) end
     if outcome == "done" and config.score.every == 0 then say("score    sagan-lua eval %s", folder.path) end
     return outcome
-end
-
---- 42078852 -> "42,078,852"
----@param n integer
-function runner.thousands(n)
-    local s = tostring(n):reverse():gsub("(%d%d%d)", "%1,"):reverse()
-    return (s:gsub("^,", ""))
 end
 
 --- Chooses the device. The arithmetic modes below f32 are a GPU's.

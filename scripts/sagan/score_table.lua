@@ -8,12 +8,25 @@ local score_table = {}
 --- The usual order; others follow by name.
 local ORDER <const> = { "FD", "IS", "KID", "precision", "recall", "density", "coverage", "intra-FD", "legs" }
 
-local function rank(name)
+--- Where a score stands in the usual order.
+---@param name string
+---@return integer
+function score_table.rank(name)
     for i, prefix in ipairs(ORDER) do
         local base = name:gsub("FID", "FD")
         if base == prefix or base:find(prefix .. "-", 1, true) == 1 then return i end
     end
     return #ORDER + 1
+end
+
+--- Whether one score comes before another.
+---@param a string
+---@param b string
+---@return boolean
+function score_table.before(a, b)
+    local x, y = score_table.rank(a), score_table.rank(b)
+    if x ~= y then return x < y end
+    return a < b
 end
 
 --- Names of scores in the usual order.
@@ -22,11 +35,7 @@ end
 function score_table.names(scores)
     local names = {}
     for name in pairs(scores) do names[#names + 1] = name end
-    table.sort(names, function(a, b)
-        local x, y = rank(a), rank(b)
-        if x ~= y then return x < y end
-        return a < b
-    end)
+    table.sort(names, score_table.before)
     return names
 end
 

@@ -129,7 +129,7 @@ function study_table.json(plan, records)
     local results = study_table.results(plan, records)
     return json.encode {
         study = study.name, question = study.question or "", against = study.against or "base", seeds = plan.seeds,
-        recipe = c.recipe, profile = c.profile, data = c.data, steps = c.train.steps, resolution = c.model.resolution,
+        published = study.published, recipe = c.recipe, profile = c.profile, data = c.data, steps = c.train.steps, resolution = c.model.resolution,
         arms = arms, cells = json.array(records), rows = json.array(results.rows), missing = json.array(results.missing),
         fingerprint = results.fingerprint,
     } .. "\n"

@@ -56,6 +56,16 @@ describe("runs", function()
             assert.equal(4, #rows)
             assert.equal(8, rows[4].step)
             assert.equal(whole:match("^(.*\n).-\n$"), d:read(path):match("^(.*\n).-\n$"))
+            -- each start says on what
+            local starts = {}
+            for line in d:read("log/tiny/seed-5/machine.jsonl"):gmatch("[^\n]+") do
+                starts[#starts + 1] = assert(require("sagan.json").decode(line))
+            end
+            assert.equal(2, #starts)
+            assert.same({ 0, 6 }, { starts[1].step, starts[2].step })
+            assert.same({ core.version, core.isa(), "cpu", system.cpu_count() },
+                { starts[2].version, starts[2].isa, starts[2].device, starts[2].cores })
+            assert.matches("^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%dZ$", starts[2].time)
         end)
     end)
 
