@@ -184,7 +184,7 @@ describe("report", function()
             local captions = {}
             for i, node in ipairs(tables) do captions[i] = text_of(all(node, "caption")[1]) end
             assert.matches("fingerprint A: cnn, weights 3fa1b2c4, resizer none, quadrupeds, train split, 32x32, 640 real, "
-                .. "1000 generated", captions[1], 1, true)
+                .. "1,000 generated", captions[1], 1, true)
             assert.matches("fingerprint B: .*999 generated", captions[2])
             assert.matches("n_fake 999, .*version 1", text_of(html_tree.by_id(tree, "print-B")))
             -- nor are they compared: the arm that was measured otherwise has no difference, in words or in a plot
