@@ -17,7 +17,7 @@ parts.system = {
         { "remove", "path:string", "true? ok;string? message", "Removes a file or an empty folder." },
         { "rename", "from:string to:string", "true? ok;string? message", "Renames." },
         { "write_atomic", "path:string text:string", "true? ok;string? message", "Writes the whole file or leaves the old one." },
-        { "append", "path:string text:string", "true? ok;string? message", "Adds to the end of a file." },
+        { "append", "path:string text:string private:boolean?", "true? ok;string? message", "Adds to the end of a file; private: one that it makes is its owner's alone (0600)." },
         { "read", "path:string", "string? text;string? message", "The whole file." },
         { "free_disk", "path:string", "integer? bytes;string? message", "Bytes that may still be written there." },
         { "lock", "path:string", "sagan.Lock? lock;string? message", "An exclusive lock, held until closed." },

@@ -81,12 +81,13 @@ function core.system.rename(from, to) end
 ---@return string? message
 function core.system.write_atomic(path, text) end
 
---- Adds to the end of a file.
+--- Adds to the end of a file; private: one that it makes is its owner's alone (0600).
 ---@param path string
 ---@param text string
+---@param private? boolean
 ---@return true? ok
 ---@return string? message
-function core.system.append(path, text) end
+function core.system.append(path, text, private) end
 
 --- The whole file.
 ---@param path string
