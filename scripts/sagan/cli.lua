@@ -198,6 +198,7 @@ end
 local function set_globals()
     local meta = getmetatable(_G) or {}
     setmetatable(_G, meta)
+    meta.__names = function() return { "sagan" } end -- for completion
     meta.__index = function(_, name)
         if name ~= "sagan" then return nil end
         local sagan = require "sagan"
@@ -252,7 +253,7 @@ function cli.main(argv)
     end
     if request.prompt then
         print(version())
-        require("sagan.repl").run { guarded = guarded }
+        require("sagan.repl").run()
     end
     return code
 end
