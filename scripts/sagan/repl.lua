@@ -5,7 +5,7 @@
 ---
 ---     repl.read_loop { prompt = "run> ", evaluate = function(text) print(ask_server(text)) end }
 
-local program = require "sagan.program"
+local program = package.preload["sagan.program"] and require "sagan.program" -- a stock lua5.4 has none: nothing is read there
 local traceback = require "sagan.traceback"
 local values = require "sagan.prompt.values"
 local complete = require "sagan.prompt.complete"
@@ -21,16 +21,36 @@ end
 
 ----------------------------------------------------------------------------------------------------------- reading
 
---- The text of a value, as the prompt prints it.
+--- The text of a value as the prompt prints it.
 ---@param value any
 ---@return string
 function repl.show(value) return values.text(value) end
 
+--- The texts of values: short ones beside each other, those of several lines below each other.
+---@param results table packed
+---@return string? text nil for no values
+function repl.render(results)
+    local lines, line = {}, {}
+    for i = 1, results.n do
+        local ok, text = pcall(values.text, results[i])
+        if not ok then text = ("(cannot be shown: %s)"):format(tostring(text)) end
+        local alone = text:find("\n", 1, true)
+        if alone and #line > 0 then
+            lines[#lines + 1] = table.concat(line, "\t")
+            line = {}
+        end
+        table.insert(alone and lines or line, text)
+    end
+    if #line > 0 then lines[#lines + 1] = table.concat(line, "\t") end
+    return results.n > 0 and table.concat(lines, "\n") or nil
+end
+
 --- What Tab offers after a text.
 ---@param text string everything up to the cursor
+---@param globals table? where names are looked for; the program's own if absent
 ---@return string? insert
 ---@return string? list
-function repl.complete(text) return complete.text(text, commands.names()) end
+function repl.complete(text, globals) return complete.text(text, globals, not globals and commands.names() or nil) end
 
 --- `return f()` would be a tail call, which takes away the frame that errors point to; a variable that is to be closed forbids
 --- tail calls.
@@ -38,14 +58,16 @@ local KEEP_FRAME <const> = "local KEEP_FRAME <close> = nil "
 
 --- The chunk for what has been typed: as an expression if it is one.
 ---@param text string
+---@param globals table? the program's own if absent
 ---@return function? chunk
 ---@return string? message
 ---@return boolean? unfinished more lines would make it a chunk
-function repl.compile(text)
+function repl.compile(text, globals)
+    globals = globals or _G
     local function unfinished(message) return message:find("<eof>'?$") ~= nil end
-    local expression, complaint = load(KEEP_FRAME .. "return " .. text:gsub("^%s*=", ""), "=prompt")
+    local expression, complaint = load(KEEP_FRAME .. "return " .. text:gsub("^%s*=", ""), "=prompt", "t", globals)
     if expression then return expression end
-    local statement, message = load(text, "=prompt")
+    local statement, message = load(text, "=prompt", "t", globals)
     if statement then return statement end
     return nil, message, unfinished(message) or unfinished(complaint)
 end
@@ -132,22 +154,25 @@ local function call(f, ...)
     return table.unpack(results, 1, results[1] and results.n or 1)
 end
 
---- Prints values: pictures as pictures, short texts beside each other.
+--- Prints values, pictures as pictures.
 local function print_values(...)
     local show = require "sagan.show"
-    local line = {}
+    local texts = { n = 0 }
+    local function flush()
+        if texts.n > 0 then print(repl.render(texts)) end
+        texts = { n = 0 }
+    end
     for i = 1, select("#", ...) do
         local value = select(i, ...)
-        local text = not show.is_picture(value) and values.text(value)
-        if not text or text:find("\n", 1, true) then
-            if #line > 0 then print(table.concat(line, "\t")) end
-            line = {}
-            if text then print(text) else show(value) end
+        if show.is_picture(value) then
+            flush()
+            show(value)
         else
-            line[#line + 1] = text
+            texts.n = texts.n + 1
+            texts[texts.n] = value
         end
     end
-    if #line > 0 then print(table.concat(line, "\t")) end
+    flush()
 end
 
 local tools = { compile = repl.compile, call = call }
@@ -169,13 +194,19 @@ end
 
 tools.evaluate = repl.evaluate
 
---- The prompt of the program sagan-lua, until the end of input.
-function repl.run()
+--- The prompt of the program sagan-lua, until the end of input. A session talks to something else: what it leaves out is as
+--- at the program's own prompt.
+---@param session? sagan.ReadLoop
+function repl.run(session)
     for _, name in ipairs { "help", "show" } do
         if rawget(_G, name) == nil then _G[name] = require("sagan." .. name) end
     end
-    if program.isatty(0) then print("help() explains, :help lists the commands, Ctrl-D leaves") end
-    repl.read_loop { evaluate = repl.evaluate }
+    if program.isatty(0) then
+        print(session and "help() explains, Ctrl-D leaves" or "help() explains, :help lists the commands, Ctrl-D leaves")
+    end
+    local options = { evaluate = repl.evaluate }
+    for name, value in pairs(session or {}) do options[name] = value end
+    repl.read_loop(options)
 end
 
 return repl

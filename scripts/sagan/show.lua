@@ -14,7 +14,7 @@ local show = {}
 
 local MOST_SHOWN <const> = 64 -- pictures of a batch
 local LEAST_SIDE <const> = 8  -- a smaller u8 tensor is rather numbers than a picture
-local SPARE_ROWS <const> = 3  -- of the terminal: the line above a picture, the prompt below it, the line before
+local LEAST_ROWS <const> = 8  -- of the terminal, which a picture may take; else two thirds, so that the lines before stay
 
 --- The last picture shown: u8 {H, W, C}; nil before the first.
 ---@type sagan.Tensor?
@@ -32,10 +32,12 @@ function show.is_picture(value)
     return (channels == 1 or channels == 3) and height >= LEAST_SIDE and width >= LEAST_SIDE
 end
 
+local function rows_for(t) return math.max(LEAST_ROWS, t.rows * 2 // 3) end
+
 --- Columns of a grid of n pictures that fills the terminal best.
 local function grid_columns(n, height, width)
     local t = terminal_picture.detect()
-    local wide = t.columns * t.cell_width / (math.max(1, t.rows - SPARE_ROWS) * t.cell_height)
+    local wide = t.columns * t.cell_width / (rows_for(t) * t.cell_height)
     return math.max(1, math.min(n, math.floor(math.sqrt(n * wide * height / width) + 0.5)))
 end
 
@@ -90,7 +92,7 @@ local function print_picture(value, options)
     local t = terminal_picture.detect()
     local drawn, message = terminal_picture.render(picture, {
         mode = options.mode or wanted or t.mode, colors = options.colors or t.colors,
-        columns = options.columns or t.columns, rows = options.rows or math.max(1, t.rows - SPARE_ROWS),
+        columns = options.columns or t.columns, rows = options.rows or rows_for(t),
     })
     print(text .. (drawn and "" or (" (not shown: %s)"):format(message)))
     if drawn then io.write(drawn) end

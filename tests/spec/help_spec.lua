@@ -129,7 +129,7 @@ local m = {}
 ---
 ---     m.f(1)
 ---@param o thing.Options
----@param n? {size: integer, name: string?}  the second
+---@param n? { size: integer, name: string? }  the second
 ---@return boolean? ok
 ---@return string? message
 function m.f(o, n) end
@@ -156,7 +156,7 @@ return m
         local f = read.functions["m.f"]
         assert.equal("Does it.\n\n    m.f(1)", f.doc)
         assert.same({ "o", "n" }, f.arguments)
-        assert.same({ name = "n", optional = true, type = "{size: integer, name: string?}", text = "the second" }, f.params[2])
+        assert.same({ name = "n", optional = true, type = "{ size: integer, name: string? }", text = "the second" }, f.params[2])
         assert.same({ "boolean? ok", "string? message" }, f.returns)
         assert.equal(f, read.at[18])
         assert.is_nil(read.functions["m.g"])

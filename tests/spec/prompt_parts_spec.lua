@@ -74,7 +74,7 @@ describe("completion", function()
         helper.finish()
     end)
 
-    local function offers(text) return (select(2, complete.text(text, commands.names())) or ""):gsub("%s+", " ") end
+    local function offers(text) return (select(2, complete.text(text, nil, commands.names())) or ""):gsub("%s+", " ") end
 
     it("follows paths through tables, indices, parents and what could be loaded", function()
         local parent = { inherited = function() end, number = 1 }
@@ -96,6 +96,14 @@ describe("completion", function()
         assert.equal(" softmax softplus", " " .. offers "probe:soft")
     end)
 
+    it("looks in other globals, and through them into these", function()
+        local globals = setmetatable({ run = { step = 1 } }, { __index = _G })
+        assert.equal("ep", complete.text("run.st", globals))
+        assert.equal("garbage", complete.text("collect", globals))
+        assert.equal("mat", complete.text("string.for", globals))
+        assert.is_nil(complete.text "run.st")
+    end)
+
     it("runs nothing of the user's", function()
         local ran = false
         _G.probe = setmetatable({}, { __index = function() ran = true end, __pairs = function() ran = true end })
@@ -114,7 +122,7 @@ describe("completion", function()
         assert.is_nil(complete.text "x = 'a' -- sagan.")
         assert.is_nil(complete.text "x = [[ sagan.")
         assert.equal("help quit save time", (offers ":"))
-        assert.equal("elp ", complete.text(":h", commands.names()))
+        assert.equal("elp ", complete.text(":h", nil, commands.names()))
     end)
 
     it("shows the arguments after a parenthesis, and indents an empty line", function()
@@ -122,6 +130,32 @@ describe("completion", function()
         assert.equal("sagan.ops.relu(x) -> y", (offers "y = probe("))
         assert.equal("    ", complete.text "")
         assert.equal("    ", complete.text "for i = 1, 2 do\n")
+    end)
+end)
+
+describe("one input", function()
+    local repl = require "sagan.repl"
+
+    it("is an expression or a chunk, finished or not, with the globals it is given", function()
+        assert.equal(3, repl.compile("1 + x", { x = 2 })())
+        local globals = {}
+        repl.compile("y = 5", globals)()
+        assert.equal(5, globals.y)
+        assert.is_nil(rawget(_G, "y"))
+        assert.equal(7, repl.compile "= 7"())
+        for text, unfinished in pairs { ["f("] = true, ["for i = 1, 2 do"] = true, ["x = [["] = true, ["x +"] = true,
+            ["x = = 1"] = false, ["end"] = false, ["1"] = false, [":time f("] = true, [":save x"] = false, ["::a::"] = false } do
+            assert.equal(unfinished, repl.unfinished(text), text)
+        end
+    end)
+
+    it("is answered by texts beside or below each other", function()
+        assert.is_nil(repl.render { n = 0 })
+        assert.equal("nil", repl.render { n = 1 })
+        assert.equal("1\ttwo\ttrue", repl.render { 1, "two", true, n = 3 })
+        assert.equal("1\na\nb\n2\t3", repl.render { 1, "a\nb", 2, 3, n = 4 })
+        local bad = setmetatable({}, { __tostring = function() error "no words" end })
+        assert.matches("^1\t%(cannot be shown: .*no words%)$", repl.render { 1, bad, n = 2 })
     end)
 end)
 

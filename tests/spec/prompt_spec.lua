@@ -90,8 +90,8 @@ describe("the prompt", function()
         c:shows "\n> second = 2\n"
         c:press "Up"
         c:shows "\n> t = { -- a comment\n1 }\n"
-        c:press("Enter", "Up", "Up") -- what was run again is the newest; nothing is there twice
-        c:shows "\n> :quit\n"
+        c:press("Enter", "Up", "Up", "Up", "Up", "Up") -- what was run again is the newest, and nowhere else
+        c:shows "\n> second = 2\n"
         c:press "C-c"
         c:enter "t[1] + 10"
         c:shows "\n11\n"
@@ -256,7 +256,8 @@ describe("the prompt", function()
         local s = session()
         s:type "1 + nonsense"
         s:shows "> 1 + nonsense"
-        s:press "C-c"
+        s:press "C-c 5 + 5 Enter" -- at once: what comes after Ctrl-C belongs to the new line
+        s:shows "\n10\n"
         s:enter "for i = 1, 2 do"
         s:shows "\n>>\n"
         s:press "C-c"

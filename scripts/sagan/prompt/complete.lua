@@ -88,7 +88,7 @@ local function take_last(path)
 end
 
 --- The value of a path of names and constant indices; nil if it is anything else, or holds nothing.
-local function resolve(path)
+local function resolve(path, globals)
     local keys, rest = {}, path
     while not rest:find("^[%a_][%w_]*$") do
         local before, key = take_last(rest)
@@ -96,7 +96,7 @@ local function resolve(path)
         table.insert(keys, 1, key)
         rest = before
     end
-    local value = step(_G, rest)
+    local value = step(globals, rest)
     for _, key in ipairs(keys) do
         if value == nil then return nil end
         value = step(value, key)
@@ -214,10 +214,12 @@ end
 
 --- complete(text) for the prompt.
 ---@param text string everything up to the cursor
+---@param globals table? where names are looked for; _G if absent
 ---@param commands string[]? names of the prompt's own commands
 ---@return string? insert
 ---@return string? list what to show when there is more than one way to go on
-function complete.text(text, commands)
+function complete.text(text, globals, commands)
+    globals = globals or _G
     local command = text:match("^%s*:(%a*)$")
     if command and commands then return offer(commands, command, " ") end
     local inside, before, unknown, quote = open_string(text)
@@ -230,17 +232,17 @@ function complete.text(text, commands)
 
     local called = text:match("^(.*[%w_%]])%s*%(%s*$")
     if called then
-        local value = resolve(path_at_end(called))
+        local value = resolve(path_at_end(called), globals)
         return nil, type(value) == "function" and require "sagan.prompt.describe".signature(value) or nil
     end
     local path, mark, word = path_at_end(text):match("^(.-)([%.:]?)%s*([%a_]?[%w_]*)$")
     if mark == "" then
         if word == "" then return nil end
-        local names = names_of(_G)
+        local names = names_of(globals)
         table.move(KEYWORDS, 1, #KEYWORDS, #names + 1, names)
         return offer(names, word)
     end
-    local value = resolve(path)
+    local value = resolve(path, globals)
     if value == nil then return nil end
     return offer(names_of(value, mark == ":"), word)
 end
