@@ -27,7 +27,8 @@ __attribute__((visibility("default"))) int luaopen_sagan_core(lua_State *L)
                                      {"image", lsag_open_image},   {"events", lsag_open_events},
                                      {"dataset", lsag_open_dataset}, {"metrics", lsag_open_metrics},
                                      {"pth", lsag_open_pth}, {"resizer", lsag_open_resizer},
-                                     {"sha256", lsag_open_sha256}, {"socket", lsag_open_socket}};
+                                     {"sha256", lsag_open_sha256}, {"socket", lsag_open_socket},
+                                     {"terminal_picture", lsag_open_terminal_picture}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         parts[i].func(L);
         lua_setfield(L, -2, parts[i].name);

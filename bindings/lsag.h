@@ -137,6 +137,7 @@ int lsag_open_pth(lua_State *L);
 int lsag_open_resizer(lua_State *L);
 int lsag_open_sha256(lua_State *L);
 int lsag_open_socket(lua_State *L);
+int lsag_open_terminal_picture(lua_State *L);
 int luaopen_sagan_core(lua_State *L);
 
 /* Parts of sagan.core itself: each adds its functions to the table on top of the stack. */

@@ -1,88 +1,15 @@
 /*
  * main.c - the program sagan-lua: a Lua 5.4 with the engine linked in. It finds the scripts, preloads sagan.core and hands
  * its arguments to scripts/sagan/cli.lua, which decides what to do. What only C can do for that is in the preloaded module
- * sagan.program: running Lua so that Ctrl-C stops it, and the prompt (prompt.c).
+ * sagan.program: running Lua so that Ctrl-C stops it (interrupt.c), and reading lines (prompt.c).
  */
-#include <errno.h>
 #include <lualib.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "bindings/program.h"
-
-/* -------------------------------------------------------------------------------------------- interrupts */
-
-static lua_State *running; /* whom Ctrl-C stops; set only while a signal handler of ours is installed */
-static volatile sig_atomic_t interrupted;
-
-static void stop_hook(lua_State *L, lua_Debug *ar)
-{
-    (void)ar;
-    lua_sethook(L, NULL, 0, 0);
-    luaL_error(L, "interrupted");
-}
-
-/* The first Ctrl-C stops the Lua code as soon as the kernel at work returns; the second kills the program. */
-static void on_interrupt(int sig)
-{
-    signal(sig, SIG_DFL);
-    interrupted = 1;
-    lua_sethook(running, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
-}
-
-static void on_interrupt_at_prompt(int sig)
-{
-    (void)sig;
-    interrupted = 1;
-}
-
-static void handle(void (*handler)(int))
-{
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = handler; /* no SA_RESTART: a read must return */
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-}
-
-void program_prompt_signals(bool on)
-{
-    interrupted = 0;
-    handle(on ? on_interrupt_at_prompt : SIG_DFL);
-}
-
-bool program_take_interrupt(void)
-{
-    bool was = interrupted != 0;
-    interrupted = 0;
-    return was;
-}
-
-/* call(handler, f, ...) -> true, results | false, what handler made of the error. Ctrl-C raises "interrupted" in f. */
-static int l_call(lua_State *L)
-{
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    luaL_checkany(L, 2);
-    interrupted = 0;
-    running = L;
-    handle(on_interrupt);
-    int status = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 1);
-    handle(SIG_DFL);
-    lua_sethook(L, NULL, 0, 0);
-    lua_pushboolean(L, status == LUA_OK);
-    lua_replace(L, 1);
-    return lua_gettop(L);
-}
-
-/* interrupted() -> whether Ctrl-C was what ended the last call */
-static int l_interrupted(lua_State *L)
-{
-    lua_pushboolean(L, program_take_interrupt());
-    return 1;
-}
 
 /* ----------------------------------------------------------------------------------------------- scripts */
 
@@ -123,10 +50,10 @@ static bool find_scripts(char *folder, size_t size)
 
 static int open_program(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"call", l_call}, {"interrupted", l_interrupted}, {NULL, NULL}};
-    luaL_newlib(L, functions);
+    lua_newtable(L);
     lua_getfield(L, LUA_REGISTRYINDEX, "sagan.scripts");
     lua_setfield(L, -2, "scripts");
+    program_add_interrupts(L);
     program_add_prompt(L);
     return 1;
 }

@@ -133,12 +133,12 @@ static int l_write_atomic(lua_State *L)
     return done(L, sag_file_write_atomic(check_path(L, 1), bytes, n));
 }
 
-/* append(path, string) -> true */
+/* append(path, string [, private]) -> true; private: a file that it makes is its owner's alone */
 static int l_append(lua_State *L)
 {
     size_t n;
-    const char *bytes = luaL_checklstring(L, 2, &n);
-    return done(L, sag_file_append(check_path(L, 1), bytes, n));
+    const char *path = check_path(L, 1), *bytes = luaL_checklstring(L, 2, &n);
+    return done(L, lua_toboolean(L, 3) ? sag_file_append_private(path, bytes, n) : sag_file_append(path, bytes, n));
 }
 
 static int bytes_gc(lua_State *L)

@@ -1,6 +1,7 @@
 /*
  * tensor_text.c - tostring(tensor): one line with shape, dtype and device, then the values in aligned columns. Of a big
- * tensor only the edges are shown, and a last line has its minimum, maximum and mean.
+ * vector or matrix only the edges are shown, of more dimensions none if they are many; a last line says how the
+ * values are spread: range, mean, standard deviation, a histogram in characters.
  */
 #include "bindings/lsag.h"
 
@@ -8,9 +9,10 @@
 #include <stdio.h>
 
 #define EDGE 3          /* items shown at each end of a dimension that is cut short */
-#define EDGE_SLICES 1   /* the same for the dimensions before the last two */
 #define SHOWN_ROW 8     /* a dimension up to this long is shown whole */
-#define SHOWN_SLICES 4
+#define SHOWN_ROWS 16   /* of more than two dimensions, all together */
+#define SUMMARY_FROM 17 /* elements: fewer are all there to see */
+#define BARS 16         /* of the histogram, equally wide between the smallest and the largest value */
 
 /* The shown values are visited three times. */
 typedef enum pass { PASS_RANGE, PASS_WIDTH, PASS_WRITE } pass;
@@ -25,14 +27,13 @@ typedef struct printer {
     bool whole;
     const char *format;
     int width;
-    bool cut; /* something was left out */
 } printer;
 
 /* The shown index that follows i in a dimension of n; *gap: some were skipped. */
-static int64_t next_shown(int64_t i, int64_t n, int64_t shown, int64_t edge, bool *gap)
+static int64_t next_shown(int64_t i, int64_t n, bool *gap)
 {
-    *gap = n > shown && i + 1 == edge;
-    return *gap ? n - edge : i + 1;
+    *gap = n > SHOWN_ROW && i + 1 == EDGE;
+    return *gap ? n - EDGE : i + 1;
 }
 
 static int format_value(const printer *p, double v, char *text, size_t size)
@@ -74,11 +75,8 @@ static void row(printer *p, int64_t start)
 {
     int64_t n = p->shape.dim[p->shape.rank - 1];
     bool gap = false;
-    for (int64_t i = 0; i < n; i = next_shown(i, n, SHOWN_ROW, EDGE, &gap)) {
-        if (gap) {
-            p->cut = true;
-            write_text(p, "  ...");
-        }
+    for (int64_t i = 0; i < n; i = next_shown(i, n, &gap)) {
+        if (gap) write_text(p, "  ...");
         value(p, lsag_element(p->data, p->dtype, start + i));
     }
     write_text(p, "\n");
@@ -89,13 +87,18 @@ static void matrix(printer *p, int64_t start)
     int64_t columns = p->shape.dim[p->shape.rank - 1];
     int64_t rows = p->shape.rank > 1 ? p->shape.dim[p->shape.rank - 2] : 1;
     bool gap = false;
-    for (int64_t r = 0; r < rows; r = next_shown(r, rows, SHOWN_ROW, EDGE, &gap)) {
-        if (gap) {
-            p->cut = true;
-            write_text(p, "  ...\n");
-        }
+    for (int64_t r = 0; r < rows; r = next_shown(r, rows, &gap)) {
+        if (gap) write_text(p, "  ...\n");
         row(p, start + r * columns);
     }
+}
+
+/* Vectors and matrices always, more dimensions where that takes few lines. */
+static bool shows_values(sag_shape s)
+{
+    int64_t rows = 1;
+    for (int i = 0; i < s.rank - 1; i++) rows *= s.dim[i];
+    return s.rank <= 2 || rows <= SHOWN_ROWS;
 }
 
 static void visit(printer *p, pass which)
@@ -103,19 +106,9 @@ static void visit(printer *p, pass which)
     sag_shape s = p->shape;
     int64_t n1 = s.rank == 4 ? s.dim[0] : 1, n2 = s.rank >= 3 ? s.dim[s.rank - 3] : 1;
     int64_t size = s.dim[s.rank - 1] * (s.rank > 1 ? s.dim[s.rank - 2] : 1);
-    bool gap1 = false, gap2 = false;
     p->pass = which;
-    for (int64_t i = 0; i < n1; i = next_shown(i, n1, SHOWN_SLICES, EDGE_SLICES, &gap1)) {
-        if (gap1) {
-            p->cut = true;
-            write_text(p, "...\n");
-        }
-        gap2 = false;
-        for (int64_t j = 0; j < n2; j = next_shown(j, n2, SHOWN_SLICES, EDGE_SLICES, &gap2)) {
-            if (gap2) {
-                p->cut = true;
-                write_text(p, "...\n");
-            }
+    for (int64_t i = 0; i < n1; i++)
+        for (int64_t j = 0; j < n2; j++) {
             char text[64];
             if (s.rank == 4)
                 snprintf(text, sizeof text, "[%lld][%lld]\n", (long long)i + 1, (long long)j + 1);
@@ -124,7 +117,6 @@ static void visit(printer *p, pass which)
             if (s.rank > 2) write_text(p, text);
             matrix(p, (i * n2 + j) * size);
         }
-    }
 }
 
 static void choose_format(printer *p)
@@ -141,27 +133,62 @@ static void choose_format(printer *p)
     visit(p, PASS_WIDTH);
 }
 
-static void summary(printer *p, int64_t n)
+/* Counts of finite values in equal parts of [low, high], as bars of eight heights; a blank: none. */
+static void histogram(printer *p, int64_t n, double low, double high)
 {
-    double low = HUGE_VAL, high = -HUGE_VAL, sum = 0;
-    int64_t bad = 0;
+    int64_t count[BARS] = {0}, most = 0;
+    double scale = BARS / (high - low);
+    if (!isfinite(scale) || !isfinite(high - low)) return; /* one value, or a range that overflows */
     for (int64_t i = 0; i < n; i++) {
         double v = lsag_element(p->data, p->dtype, i);
-        if (!isfinite(v)) {
-            bad++;
-            continue;
-        }
+        if (!isfinite(v)) continue;
+        int bar = (int)((v - low) * scale);
+        count[bar < BARS ? bar : BARS - 1]++;
+    }
+    for (int i = 0; i < BARS; i++)
+        if (count[i] > most) most = count[i];
+    luaL_addstring(p->b, "  ");
+    for (int i = 0; i < BARS; i++) {
+        static const char *const bars[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+        if (count[i] == 0)
+            luaL_addchar(p->b, ' ');
+        else
+            luaL_addstring(p->b, bars[(int)(7.0 * (double)count[i] / (double)most + 0.5)]);
+    }
+}
+
+static void summary(printer *p, int64_t n)
+{
+    double low = HUGE_VAL, high = -HUGE_VAL, sum = 0, squares = 0;
+    int64_t nans = 0, infinite = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double v = lsag_element(p->data, p->dtype, i);
+        nans += isnan(v) != 0;
+        infinite += isinf(v) != 0;
+        if (!isfinite(v)) continue;
         if (v < low) low = v;
         if (v > high) high = v;
         sum += v;
     }
+    int64_t finite = n - nans - infinite;
+    double mean = sum / (double)finite;
     char text[160];
-    if (bad < n) {
-        snprintf(text, sizeof text, "min %.4g  max %.4g  mean %.4g", low, high, sum / (double)(n - bad));
+    if (finite > 0) {
+        for (int64_t i = 0; i < n; i++) {
+            double v = lsag_element(p->data, p->dtype, i);
+            if (isfinite(v)) squares += (v - mean) * (v - mean);
+        }
+        snprintf(text, sizeof text, "min %.4g  max %.4g  mean %.4g  std %.4g", low, high, mean,
+                 sqrt(squares / (double)finite));
+        luaL_addstring(p->b, text);
+        histogram(p, n, low, high);
+    }
+    if (nans > 0) {
+        snprintf(text, sizeof text, "%s%lld nan", finite > 0 ? "  " : "", (long long)nans);
         luaL_addstring(p->b, text);
     }
-    if (bad > 0) {
-        snprintf(text, sizeof text, "%s%lld not finite", bad < n ? "  " : "", (long long)bad);
+    if (infinite > 0) {
+        snprintf(text, sizeof text, "%s%lld infinite", finite + nans > 0 ? "  " : "", (long long)infinite);
         luaL_addstring(p->b, text);
     }
     luaL_addchar(p->b, '\n');
@@ -173,12 +200,13 @@ static int l_values(lua_State *L)
     sag_tensor *t = lsag_check_tensor(L, 1);
     printer p = {.shape = sag_tensor_shape(t)};
     p.data = lsag_push_host(L, t, &p.dtype);
-    choose_format(&p);
+    bool listed = shows_values(p.shape);
+    if (listed) choose_format(&p);
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     p.b = &b;
-    visit(&p, PASS_WRITE);
-    if (p.cut) summary(&p, sag_tensor_numel(t));
+    if (listed) visit(&p, PASS_WRITE);
+    if (sag_tensor_numel(t) >= SUMMARY_FROM) summary(&p, sag_tensor_numel(t));
     luaL_pushresult(&b);
     return 1;
 }

@@ -30,6 +30,8 @@ void sag_file_writer_abort(sag_file_writer *w); /* NULL is allowed */
 /* One write(2) with O_APPEND: lines of two processes do not mix. A short write is taken back before the
  * error. */
 sag_status sag_file_append(const char *path, const void *bytes, size_t size);
+/* The same; a file that it makes is its owner's alone (mode 0600). */
+sag_status sag_file_append_private(const char *path, const void *bytes, size_t size);
 
 typedef enum sag_file_type { SAG_FILE_MISSING, SAG_FILE_REGULAR, SAG_FILE_FOLDER, SAG_FILE_OTHER } sag_file_type;
 typedef struct sag_file_info {

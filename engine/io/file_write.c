@@ -181,9 +181,9 @@ sag_status sag_file_write_atomic(const char *path, const void *bytes, size_t siz
     return sag_file_writer_commit(w);
 }
 
-sag_status sag_file_append(const char *path, const void *bytes, size_t size)
+static sag_status append(const char *path, const void *bytes, size_t size, mode_t mode)
 {
-    int fd = open_again(path, O_WRONLY | O_CREAT | O_APPEND, 0666);
+    int fd = open_again(path, O_WRONLY | O_CREAT | O_APPEND, mode);
     if (fd < 0) return io_fail("cannot open for appending", path);
     sag_status status = SAG_OK;
     ssize_t n;
@@ -202,4 +202,14 @@ sag_status sag_file_append(const char *path, const void *bytes, size_t size)
     }
     if (close(fd) != 0 && status == SAG_OK && errno != EINTR) status = io_fail("cannot close", path);
     return status;
+}
+
+sag_status sag_file_append(const char *path, const void *bytes, size_t size)
+{
+    return append(path, bytes, size, 0666);
+}
+
+sag_status sag_file_append_private(const char *path, const void *bytes, size_t size)
+{
+    return append(path, bytes, size, 0600);
 }

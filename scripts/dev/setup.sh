@@ -16,9 +16,9 @@ for word in "$@"; do
 done
 
 needed=(gcc libc6-dev make cmake ninja-build pkg-config lua5.4 liblua5.4-dev zlib1g-dev libopenblas-openmp-dev libstb-dev libedit-dev)
-[ "$tests" = 1 ] && needed+=(lua-busted libcmocka-dev)
-# Real pictures to train on; without it the program draws its own (quadrupeds).
-optional=(dataset-fashion-mnist)
+[ "$tests" = 1 ] && needed+=(lua-busted libcmocka-dev tmux)
+# Real pictures to train on; without it the program draws its own (quadrupeds). Pictures in the terminal; without them coarser.
+optional=(dataset-fashion-mnist libchafa-dev libglib2.0-dev)
 
 installed() { dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 if command -v apt-get >/dev/null 2>&1; then

@@ -1,5 +1,5 @@
 -- luacheck: no max line length (tables of one line an entry)
---- What the parts of sagan.core offer (system, safetensors, pth, sha256, socket, image, resizer, events, dataset, metrics), for
+--- What the parts of sagan.core offer (system, safetensors, image and the others in parts.order), for
 -- scripts/dev/stubs.lua.
 -- Functions: { name, "parameter:type ...", "returns", "what it does" }; a type that ends in ? may be left out; returns are
 -- separated by semicolons.
@@ -17,7 +17,7 @@ parts.system = {
         { "remove", "path:string", "true? ok;string? message", "Removes a file or an empty folder." },
         { "rename", "from:string to:string", "true? ok;string? message", "Renames." },
         { "write_atomic", "path:string text:string", "true? ok;string? message", "Writes the whole file or leaves the old one." },
-        { "append", "path:string text:string", "true? ok;string? message", "Adds to the end of a file." },
+        { "append", "path:string text:string private:boolean?", "true? ok;string? message", "Adds to the end of a file; private: one that it makes is its owner's alone (0600)." },
         { "read", "path:string", "string? text;string? message", "The whole file." },
         { "free_disk", "path:string", "integer? bytes;string? message", "Bytes that may still be written there." },
         { "lock", "path:string", "sagan.Lock? lock;string? message", "An exclusive lock, held until closed." },
@@ -111,6 +111,15 @@ parts.image = {
     },
 }
 
+parts.terminal_picture = {
+    doc = "Pictures as text for the terminal; sagan.show prints them.",
+    functions = {
+        { "detect", "", "sagan.Terminal", "What the terminal at hand can do." },
+        { "modes", "", "string[]", "half (always there), and with libchafa symbols, sixel, kitty, iterm2." },
+        { "render", "image:sagan.Tensor options:sagan.PictureOptions?", "string? text;string? message", "The text that shows a picture, as large as fits; what the options leave out is the terminal's." },
+    },
+}
+
 parts.events = {
     doc = "TensorBoard event files.",
     functions = {
@@ -182,7 +191,9 @@ parts.metrics = {
     },
 }
 
-parts.order = { "system", "safetensors", "pth", "sha256", "socket", "image", "resizer", "events", "dataset", "metrics" }
+parts.order = {
+    "system", "safetensors", "pth", "sha256", "socket", "image", "terminal_picture", "resizer", "events", "dataset", "metrics",
+}
 
 parts.types = [[
 ---@alias sagan.Color integer|integer[]
@@ -201,6 +212,21 @@ parts.types = [[
 ---@field seed integer
 ---@field slots? integer
 ---@field workers? integer
+
+---@class sagan.PictureOptions
+---@field mode? "half"|"symbols"|"sixel"|"kitty"|"iterm2"
+---@field colors? integer 2, 16, 256 or 16777216
+---@field columns? integer at most so many cells wide
+---@field rows? integer at most so many cells high
+
+---@class sagan.Terminal
+---@field mode "half"|"symbols"|"sixel"|"kitty"|"iterm2"
+---@field colors integer
+---@field columns integer
+---@field rows integer
+---@field cell_width integer pixels
+---@field cell_height integer pixels
+---@field library string? "chafa 1.12.4"; nil in a build without it
 
 ---@class sagan.Stat
 ---@field type "file"|"folder"|"other"

@@ -198,6 +198,7 @@ end
 local function set_globals()
     local meta = getmetatable(_G) or {}
     setmetatable(_G, meta)
+    meta.__names = function() return { "sagan" } end -- for completion
     meta.__index = function(_, name)
         if name ~= "sagan" then return nil end
         local sagan = require "sagan"

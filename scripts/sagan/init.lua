@@ -18,21 +18,23 @@ sagan.metrics = nil -- sagan/metrics.lua stands before that part of core
 ---@return string? message
 function sagan.open(path, options) return require "sagan.run".open(path, options) end
 
---- Every name that a module or folder of modules below `prefix` could be asked for by, for the hint.
+--- Every name that a module or folder of modules below `prefix` could be asked for by, for the hint and for completion.
 local function names_below(prefix, known)
     local names = {}
     for name in pairs(known) do names[#names + 1] = name end
     local init = package.searchpath("sagan.init", package.path)
     local folder = init and init:gsub("init%.lua$", "") .. prefix:gsub("^sagan%.?", ""):gsub("%.", "/")
     for _, file in ipairs(folder and core.system and core.system.list(folder) or {}) do
-        names[#names + 1] = (file:gsub("%.lua$", ""))
+        local name = file:gsub("%.lua$", "")
+        if name ~= "init" and name ~= "meta" then names[#names + 1] = name end
     end
     return names
 end
 
---- A table that requires prefix.<name> when the field is first read.
+--- A table that requires prefix.<name> when the field is first read. The metatable's __names lists what could be read.
 local function lazy(table, prefix)
     return setmetatable(table, {
+        __names = function(self) return names_below(prefix, self) end,
         __index = function(self, name)
             if type(name) ~= "string" then return nil end
             local full = prefix .. "." .. name

@@ -1,219 +1,212 @@
---- The plain prompt: reads lines, prints the values of expressions, goes on after errors. On a terminal with line editing,
--- completion by Tab and a history that outlives the session.
-local program = package.preload["sagan.program"] and require "sagan.program" -- a stock lua5.4 has none: then there is no run
+--- repl.lua - the prompt: reads lines, runs them, prints the values of expressions, goes on after errors.
+---
+--- Its two sides are apart, so that lines can be run somewhere else. read_loop reads: line editing, history, completion, inputs
+--- of several lines. evaluate runs one input here and prints what comes of it.
+---
+---     repl.read_loop { prompt = "run> ", evaluate = function(text) print(ask_server(text)) end }
+
+local program = package.preload["sagan.program"] and require "sagan.program" -- a stock lua5.4 has none: nothing is read there
 local traceback = require "sagan.traceback"
+local values = require "sagan.prompt.values"
+local complete = require "sagan.prompt.complete"
+local history = require "sagan.prompt.history"
+local commands = require "sagan.prompt.commands"
 
 local repl = {}
 
-local MAX_SHOWN = 20 -- fields of a printed table
-local KEY_ORDER = { number = 1, string = 2 }
-
------------------------------------------------------------------------------------------------------ values
-
-local function key_text(key)
-    if type(key) == "string" and key:find("^[%a_][%w_]*$") then return key end
-    return ("[%s]"):format(type(key) == "string" and ("%q"):format(key) or tostring(key))
+local function complain(message)
+    io.stdout:flush()
+    io.stderr:write(message, "\n")
 end
 
-local function brief(value)
-    if type(value) == "string" then return ("%q"):format(#value > 60 and value:sub(1, 57) .. "..." or value) end
-    local text = tostring(value)
-    return text:match("^[^\n]*")
-end
+----------------------------------------------------------------------------------------------------------- reading
 
---- A table without a __tostring of its own is shown one level deep.
-function repl.show(value)
-    local meta = getmetatable(value)
-    if type(value) ~= "table" or (type(meta) == "table" and rawget(meta, "__tostring")) then return tostring(value) end
-    local keys = {}
-    for key in pairs(value) do keys[#keys + 1] = key end
-    if #keys == 0 then return "{}" end
-    local length_of_list = #value
-    table.sort(keys, function(a, b)
-        if math.type(a) and math.type(b) then return a < b end
-        local p, q = KEY_ORDER[type(a)] or 3, KEY_ORDER[type(b)] or 3
-        if p ~= q then return p < q end
-        return tostring(a) < tostring(b)
-    end)
-    local parts, length = {}, 0
-    for i, key in ipairs(keys) do
-        if i > MAX_SHOWN then
-            parts[i] = ("... (%d in all)"):format(#keys)
-            break
+--- The text of a value as the prompt prints it.
+---@param value any
+---@return string
+function repl.show(value) return values.text(value) end
+
+--- The texts of values: short ones beside each other, those of several lines below each other.
+---@param results table packed
+---@return string? text nil for no values
+function repl.render(results)
+    local lines, line = {}, {}
+    for i = 1, results.n do
+        local ok, text = pcall(values.text, results[i])
+        if not ok then text = ("(cannot be shown: %s)"):format(tostring(text)) end
+        local alone = text:find("\n", 1, true)
+        if alone and #line > 0 then
+            lines[#lines + 1] = table.concat(line, "\t")
+            line = {}
         end
-        local listed = math.type(key) == "integer" and key >= 1 and key <= length_of_list
-        parts[i] = listed and brief(value[key]) or ("%s = %s"):format(key_text(key), brief(value[key]))
-        length = length + #parts[i] + 2
+        table.insert(alone and lines or line, text)
     end
-    if length <= 96 then return "{" .. table.concat(parts, ", ") .. "}" end
-    return "{\n  " .. table.concat(parts, ",\n  ") .. "\n}"
+    if #line > 0 then lines[#lines + 1] = table.concat(line, "\t") end
+    return results.n > 0 and table.concat(lines, "\n") or nil
 end
 
-------------------------------------------------------------------------------------------------- completion
+--- What Tab offers after a text.
+---@param text string everything up to the cursor
+---@param globals table? where names are looked for; the program's own if absent
+---@return string? insert
+---@return string? list
+function repl.complete(text, globals) return complete.text(text, globals, not globals and commands.names() or nil) end
 
-local keywords = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local",
-    "nil", "not", "or", "repeat", "return", "then", "true", "until", "while" }
+--- `return f()` would be a tail call, which takes away the frame that errors point to; a variable that is to be closed forbids
+--- tail calls.
+local KEEP_FRAME <const> = "local KEEP_FRAME <close> = nil "
 
---- Names that can follow a value: fields of a table and of the tables it inherits from, methods of a tensor.
-local function fields_of(value)
-    local names, seen = {}, {}
-    local function add(source)
-        for name in pairs(source) do
-            if type(name) == "string" and not seen[name] and name:find("^[%a_][%w_]*$") then
-                seen[name] = true
-                names[#names + 1] = name
-            end
-        end
-    end
-    for _ = 1, 10 do
-        if type(value) == "table" then add(value) end
-        local core = package.loaded["sagan.core"]
-        if core and core.is_tensor(value) then
-            add(core.tensor_methods)
-            add { shape = 1, dtype = 1, device = 1, rank = 1, grad = 1, requires_grad = 1 }
-        end
-        local meta = debug.getmetatable(value)
-        value = type(meta) == "table" and rawget(meta, "__index")
-        if type(value) ~= "table" then break end
-    end
-    return names
-end
-
---- complete(text up to the cursor, globals) -> what to insert, what to list
-function repl.complete(text, globals)
-    globals = globals or _G
-    local path, word = text:match("([%a_][%w_%.]*[%.:])([%w_]*)$")
-    if not path then word = text:match("([%a_][%w_]*)$") end
-    if not word then return text:find("^%s*$") and "    " or nil end
-    local names
-    if path then
-        local value = globals
-        for name in path:gmatch("([%w_]+)[%.:]") do
-            local ok, field = pcall(function() return value[name] end)
-            if not ok or field == nil then return nil end
-            value = field
-        end
-        names = fields_of(value)
-    else
-        names = fields_of(globals)
-        table.move(keywords, 1, #keywords, #names + 1, names)
-        if not rawget(_G, "sagan") then names[#names + 1] = "sagan" end
-    end
-    local matches = {}
-    for _, name in ipairs(names) do
-        if name:sub(1, #word) == word then matches[#matches + 1] = name end
-    end
-    if #matches == 0 then return nil end
-    table.sort(matches)
-    local common = matches[1]
-    for _, name in ipairs(matches) do
-        while name:sub(1, #common) ~= common do common = common:sub(1, -2) end
-    end
-    local insert = common:sub(#word + 1)
-    if #matches == 1 or insert ~= "" then return insert end
-    local width = 0
-    for _, name in ipairs(matches) do width = math.max(width, #name + 2) end
-    local columns, lines = math.max(1, 100 // width), {}
-    for i, name in ipairs(matches) do
-        local line = (i - 1) // columns + 1
-        lines[line] = (lines[line] or "") .. name .. (" "):rep(width - #name)
-    end
-    return nil, table.concat(lines, "\n")
-end
-
----------------------------------------------------------------------------------------------------- reading
-
---- The chunk for what has been typed: as an expression if it is one. nil, message, incomplete.
+--- The chunk for what has been typed: as an expression if it is one.
+---@param text string
+---@param globals table? the program's own if absent
+---@return function? chunk
+---@return string? message
+---@return boolean? unfinished more lines would make it a chunk
 function repl.compile(text, globals)
     globals = globals or _G
     local function unfinished(message) return message:find("<eof>'?$") ~= nil end
-    local expression, complaint = load("return " .. text:gsub("^%s*=", ""), "=prompt", "t", globals)
+    local expression, complaint = load(KEEP_FRAME .. "return " .. text:gsub("^%s*=", ""), "=prompt", "t", globals)
     if expression then return expression end
     local statement, message = load(text, "=prompt", "t", globals)
     if statement then return statement end
     return nil, message, unfinished(message) or unfinished(complaint)
 end
 
---- Reads lines until they make a chunk: source and chunk; nil at the end of input; false for nothing to run.
-local function read_chunk()
-    local text = program.read_line("> ")
+--- Whether what has been typed goes on in the next line.
+---@param text string
+---@return boolean
+function repl.unfinished(text)
+    local command, rest = commands.parse(text)
+    if command then
+        if command ~= "time" then return false end
+        text = rest
+    end
+    local _, _, unfinished = repl.compile(text)
+    return unfinished == true
+end
+
+--- One input of as many lines as it takes; nil at the end of input; false for nothing to run.
+local function read_input(options)
+    local text = program.read_line(options.prompt or "> ")
     if not text then return text end
-    while true do
-        if text:find("^%s*$") then return false end
-        local chunk, message, incomplete = repl.compile(text)
-        if chunk then return text, chunk end
-        local more
-        if incomplete then more = program.read_line(">> ") end
+    if text:find("^%s*$") then return false end
+    local unfinished = options.unfinished or repl.unfinished
+    while unfinished(text) do
+        local more = program.read_line(options.more or ">> ")
         if more == false then return false end
-        if not more then
-            program.add_history(text)
-            io.stderr:write(message, "\n")
-            return false
-        end
+        if not more then break end
         text = text .. "\n" .. more
     end
+    return text
 end
 
-local function history_path()
-    local state = os.getenv("XDG_STATE_HOME")
-    local home = os.getenv("HOME")
-    if state and state ~= "" then return state .. "/sagan-lua/history" end
-    return home and home .. "/.local/state/sagan-lua/history"
-end
-
---- The values of expressions as one line of text; nil for none.
----@param results table  packed
----@return string?
-function repl.render(results)
-    if results.n == 0 then return nil end
-    local shown = {}
-    for i = 1, results.n do
-        local ok, rendered = pcall(repl.show, results[i])
-        shown[i] = ok and rendered or "(cannot be shown: " .. tostring(rendered) .. ")"
-    end
-    return table.concat(shown, "\t")
-end
-
---- Runs a chunk in this program.
-local function evaluate_here(_, chunk)
-    local results = table.pack(program.call(traceback, chunk))
-    if not results[1] then
-        io.stdout:flush()
-        io.stderr:write(program.interrupted() and "interrupted" or tostring(results[2]), "\n")
-        return true
-    end
-    if results.n > 1 then _G._ = results[2] end
-    local text = repl.render(table.pack(table.unpack(results, 2, results.n)))
-    if text then print(text) end
-    return true
-end
-
----@class sagan.Session  what a prompt talks to; this program where a field is absent
----@field evaluate? fun(text: string, chunk: function): boolean?  prints; false leaves
----@field complete? fun(text: string): string?, string?
-
----@param session? sagan.Session
-function repl.run(session)
-    session = session or {}
-    local evaluate = session.evaluate or evaluate_here
-    local path = history_path()
-    if path then program.load_history(path) end
-    program.set_completer(session.complete or repl.complete)
-    if rawget(_G, "help") == nil then _G.help = require "sagan.help" end
-    if program.isatty(0) then print("help() explains, Ctrl-D leaves") end
-    while true do
-        local text, chunk = read_chunk()
-        if text == nil then break end
-        if text then
-            program.add_history((text:gsub("\n%s*", " ")))
-            if not evaluate(text, chunk) then break end
+--- On a terminal, takes the history of earlier sessions over and returns what adds to it.
+local function open_history(path)
+    if not path or not program.isatty(0) then return function() end end
+    for _, entry in ipairs(history.load(path)) do program.add_history(entry) end
+    return function(text)
+        program.add_history(text)
+        local kept, message = history.add(path, text)
+        if not kept and path then
+            complain("the history is not kept: " .. message)
+            path = nil
         end
     end
-    local core = require "sagan.core"
-    if path and core.system then
-        core.system.mkdir((path:gsub("/[^/]*$", "")))
-        program.save_history(path)
+end
+
+---@class sagan.ReadLoop
+---@field evaluate fun(text: string): boolean?  gets each input; false ends the loop
+---@field prompt? string                        "> "
+---@field more? string                          ">> ", before the further lines of an input
+---@field unfinished? fun(text: string): boolean  repl.unfinished
+---@field complete? fun(text: string): string?, string?  repl.complete
+---@field history? string|false                 a file; the user's own if absent; false: none is kept
+
+--- Reads inputs until the end of input (Ctrl-D) or until evaluate returns false. On a terminal Ctrl-C clears the line, and
+--- never ends the program; evaluate has to see to it that it stops what runs (repl.evaluate does).
+---@param options sagan.ReadLoop
+function repl.read_loop(options)
+    program.stay_alive(program.isatty(0))
+    program.set_completer(options.complete or repl.complete)
+    local path = options.history
+    if path == nil then path = history.path() end
+    local remember = open_history(path)
+    repeat
+        local text = read_input(options)
+        local go_on = text ~= nil
+        if text then
+            remember(text)
+            go_on = options.evaluate(text) ~= false
+        end
+    until not go_on
+    program.stay_alive(false)
+end
+
+-------------------------------------------------------------------------------------------------------- evaluating
+
+--- Runs f so that Ctrl-C stops it; prints the error. true and the results, or false.
+local function call(f, ...)
+    local results = table.pack(program.call(traceback, f, ...))
+    if not results[1] then
+        local after_echo = program.interrupted() and program.isatty(2) and "\n" or "" -- behind "^C"
+        complain(after_echo .. tostring(results[2]))
     end
+    return table.unpack(results, 1, results[1] and results.n or 1)
+end
+
+--- Prints values, pictures as pictures.
+local function print_values(...)
+    local show = require "sagan.show"
+    local texts = { n = 0 }
+    local function flush()
+        if texts.n > 0 then print(repl.render(texts)) end
+        texts = { n = 0 }
+    end
+    for i = 1, select("#", ...) do
+        local value = select(i, ...)
+        if show.is_picture(value) then
+            flush()
+            show(value)
+        else
+            texts.n = texts.n + 1
+            texts[texts.n] = value
+        end
+    end
+    flush()
+end
+
+local tools = { compile = repl.compile, call = call }
+
+--- Runs one input and prints its values, or its error with a traceback. `_` is the first value afterwards.
+---@param text string Lua, or one of the prompt's commands
+---@return boolean? go_on false after :quit
+function repl.evaluate(text)
+    local command, rest = commands.parse(text)
+    if command then return commands.run(command, rest, tools) end
+    local chunk, message = repl.compile(text)
+    if not chunk then return complain(message) end
+    local results = table.pack(call(chunk))
+    if results.n > 1 then
+        _G._ = results[2]
+        call(print_values, table.unpack(results, 2, results.n))
+    end
+end
+
+tools.evaluate = repl.evaluate
+
+--- The prompt of the program sagan-lua, until the end of input. A session talks to something else: what it leaves out is as
+--- at the program's own prompt.
+---@param session? sagan.ReadLoop
+function repl.run(session)
+    for _, name in ipairs { "help", "show" } do
+        if rawget(_G, name) == nil then _G[name] = require("sagan." .. name) end
+    end
+    if program.isatty(0) then
+        print(session and "help() explains, Ctrl-D leaves" or "help() explains, :help lists the commands, Ctrl-D leaves")
+    end
+    local options = { evaluate = repl.evaluate }
+    for name, value in pairs(session or {}) do options[name] = value end
+    repl.read_loop(options)
 end
 
 return repl

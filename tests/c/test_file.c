@@ -34,6 +34,18 @@ static void written_bytes_come_back(void **state)
     sag_host_free(bytes);
     assert_int_equal(temp_count(), 1);
     assert_ok(sag_file_remove(p));
+
+    struct stat st;
+    mode_t mask = umask(022);
+    assert_ok(sag_file_append_private(p, "mine", 4));
+    assert_int_equal(stat(p, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_ok(sag_file_remove(p));
+    assert_ok(sag_file_append(p, "ours", 4));
+    assert_int_equal(stat(p, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0644);
+    assert_ok(sag_file_remove(p));
+    umask(mask);
 }
 
 static void unsized_files_are_read_to_the_end(void **state)

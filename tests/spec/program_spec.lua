@@ -157,7 +157,8 @@ x +
         end
         assert.equal("d\n", complete("sagan.ops.conv2"))
         assert.equal("s\n", complete("return sagan.zero"))
-        assert.equal("ad\n", complete("x:requires_gr")) -- requires_grad and requires_grad_
+        assert.equal("ad\n", complete("x.requires_gr")) -- requires_grad and requires_grad_
+        assert.equal("ad_\n", complete("x:requires_gr")) -- the first is no method
         assert.matches("^nil\tsoftmax +softplus", complete("x:soft"))
         assert.equal("nil\n", complete("nothing.at.all"))
         assert.equal("ction\n", complete("local fun"))

@@ -152,22 +152,30 @@ describe("tensor", function()
                 tostring(core.tensor({ { { 1, 2 } }, { { 3, 4 } } }, { dtype = "u8" })))
         end)
 
-        it("shows the edges of a big one, and its minimum, maximum and mean", function()
+        it("shows the edges of a big one, and how its values are spread", function()
             local text = tostring(core.arange(2000):reshape(20, 100))
             assert.matches("tensor {20, 100} f32 cpu\n +0 +1 +2  %.%.%. +97 +98 +99\n", text)
             assert.matches("\n  %.%.%.\n", text)
-            assert.matches("\nmin 0  max 1999  mean 999.5$", text)
-            assert.is_true(#text < 500)
-            local deep = tostring(core.zeros(50, 50, 3, 3))
-            assert.matches("%[1%]%[1%]\n", deep)
-            assert.matches("%[50%]%[50%]\n", deep)
-            assert.is_true(#deep < 500)
+            assert.equal("min 0  max 1999  mean 999.5  std 577.4  " .. ("█"):rep(16), text:match("[^\n]*$"))
+            assert.is_true(#text < 600)
+            assert.equal("tensor {50, 50, 3, 3} f32 cpu\nmin 0  max 0  mean 0  std 0", tostring(core.zeros(50, 50, 3, 3)))
+            assert.matches("%[1%]%[1%]\n.*%[2%]%[2%]\n", tostring(core.zeros(2, 2, 2, 30)))
         end)
 
-        it("counts what is not finite", function()
-            local t = core.zeros(100)
-            t:part(50, 2):copy_ { 0 / 0, 1 / 0 }
-            assert.matches("2 not finite", tostring(t))
+        it("has a bar for each part of the range", function()
+            -- parts of [0, 16]: eight values in the first, four in the third, one in the fourth, the largest in the last
+            local values = { 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 2.1, 2.2, 2.3, 2.4, 3.5, 16, 16, 16, 16, 16 }
+            assert.matches("  █ ▅▂" .. (" "):rep(11) .. "▅$", (tostring(core.tensor(values))))
+            -- few values are all there to see
+            assert.equal("tensor {2, 1, 2} i32 cpu\n[1]\n  1  2\n[2]\n  3  4",
+                tostring(core.tensor({ { { 1, 2 } }, { { 3, 4 } } }, { dtype = "i32" })))
+        end)
+
+        it("counts what is not finite, and leaves it out of the rest", function()
+            local t = core.ones(100)
+            t:part(50, 3):copy_ { 0 / 0, 1 / 0, -1 / 0 }
+            assert.matches("\nmin 1  max 1  mean 1  std 0  1 nan  2 infinite$", tostring(t))
+            assert.matches("\n20 nan$", tostring(core.full({ 20 }, 0 / 0)))
             assert.matches("nan +inf", tostring(core.tensor { 0 / 0, 1 / 0 }))
         end)
 

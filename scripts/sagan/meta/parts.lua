@@ -20,6 +20,21 @@ local core = {}
 ---@field slots? integer
 ---@field workers? integer
 
+---@class sagan.PictureOptions
+---@field mode? "half"|"symbols"|"sixel"|"kitty"|"iterm2"
+---@field colors? integer 2, 16, 256 or 16777216
+---@field columns? integer at most so many cells wide
+---@field rows? integer at most so many cells high
+
+---@class sagan.Terminal
+---@field mode "half"|"symbols"|"sixel"|"kitty"|"iterm2"
+---@field colors integer
+---@field columns integer
+---@field rows integer
+---@field cell_width integer pixels
+---@field cell_height integer pixels
+---@field library string? "chafa 1.12.4"; nil in a build without it
+
 ---@class sagan.Stat
 ---@field type "file"|"folder"|"other"
 ---@field size integer
@@ -81,12 +96,13 @@ function core.system.rename(from, to) end
 ---@return string? message
 function core.system.write_atomic(path, text) end
 
---- Adds to the end of a file.
+--- Adds to the end of a file; private: one that it makes is its owner's alone (0600).
 ---@param path string
 ---@param text string
+---@param private? boolean
 ---@return true? ok
 ---@return string? message
-function core.system.append(path, text) end
+function core.system.append(path, text, private) end
 
 --- The whole file.
 ---@param path string
@@ -414,6 +430,25 @@ function core.image.text(image, x, y, text, scale, color) end
 ---@return integer width
 ---@return integer height
 function core.image.text_size(text, scale) end
+
+--- Pictures as text for the terminal; sagan.show prints them.
+---@class sagan.core.terminal_picture
+core.terminal_picture = {}
+
+--- What the terminal at hand can do.
+---@return sagan.Terminal
+function core.terminal_picture.detect() end
+
+--- half (always there), and with libchafa symbols, sixel, kitty, iterm2.
+---@return string[]
+function core.terminal_picture.modes() end
+
+--- The text that shows a picture, as large as fits; what the options leave out is the terminal's.
+---@param image sagan.Tensor
+---@param options? sagan.PictureOptions
+---@return string? text
+---@return string? message
+function core.terminal_picture.render(image, options) end
 
 --- Pictures to the Inception network's input; each rule is that of a program in the field, and their scores do not compare.
 ---@class sagan.core.resizer
