@@ -7,7 +7,7 @@
 ---   [5] log         every so many steps one read of the ring of losses
 ---   [6] checkpoint  the whole state, temp file + sync + rename
 ---   [7] sample      fixed z -> picture grids, attention sheets
----   [8] control     what clients ask and change between two steps                   (scripts/sagan/control.lua)
+---   [9] control     what clients ask and change between two steps                   (scripts/sagan/control.lua)
 ---
 --- [3] and [4] read no host value that changes from step to step and give none back: clocks, learning rates, batches and
 --- losses are tensors, so on CUDA each is captured once and replayed. Steps count from 1; the state "at step n" is the one
