@@ -169,13 +169,13 @@ end
 
 --- Runs f for a client, then last with what f returned. Returns true and what last returns, or false and a message.
 local function guarded(self, client, id, f, last)
-    local until_ = system.now() + client.limit
+    local began = system.now()
     local function check()
         if self.critical then return end
         if system.interrupted() then self.leaving, self.broken_off = true, true end
         local reason = self.broken_off and "interrupted: the run stops" or listen(client)
         if reason then error(reason, 0) end
-        if system.now() > until_ then
+        if system.now() > began + client.limit then -- which the command itself may change
             error(("it took more than %g s and was ended; time_limit(seconds) allows more"):format(client.limit), 0)
         end
     end

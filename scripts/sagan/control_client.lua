@@ -129,6 +129,7 @@ end
 local function send(self, message)
     local ok, failure = self.socket:send(protocol.encode(message))
     if not ok then
+        while self:receive(0) do end -- its last words may say why
         self.ended = self.ended or ("%s: the run ended the connection (%s)"):format(self.path, failure)
         return nil, self.ended
     end

@@ -147,6 +147,7 @@ function live.adopt(trainer, changes)
     local kept = {}
     for _, key in ipairs(order) do
         local asked, value = config_module.get(trainer.config, key), live.value(trainer.config, changes, key)
+        value = config_module.check(key, value)
         if value ~= asked then
             put(trainer, key, value)
             kept[#kept + 1] = ("%s = %s, changed at step %d (the command says %s)"):format(key, config_module.literal(value),

@@ -43,6 +43,32 @@ end
 --- Runs the program with these words.
 function driver:run(words) return self:shell('exec "$SAGAN" ' .. words) end
 
+--- Runs the program in the background, under a name; what it prints is in <name>.out. Ctrl-C reaches it once it trains.
+function driver:start(name, words)
+    self:shell(([[( "$SAGAN" %s > %s.out 2>&1 & echo $! > %s.pid; wait $!; echo $? > %s.code.new; mv %s.code.new %s.code
+        ) > /dev/null 2>&1 &]]):format(words, name, name, name, name, name))
+    self:await(name .. ".pid", function() return system.stat(self:at(name .. ".pid")) end)
+end
+
+--- Waits until f returns something true, and returns that; `what` for the message when that takes minutes.
+function driver:await(what, f)
+    for _ = 1, 6000 do
+        local value = f()
+        if value then return value end
+        os.execute("sleep 0.02")
+    end
+    error("waited in vain for " .. what, 2)
+end
+
+--- Waits for the end of what start began: exit code, all that it printed.
+function driver:finish(name)
+    self:await("the end of " .. name, function() return system.stat(self:at(name .. ".code")) end)
+    return math.tointeger(tonumber(self:read(name .. ".code"))), self:read(name .. ".out")
+end
+
+--- Sends a signal to it, if it still runs.
+function driver:signal(name, signal) self:shell(("kill -%s $(cat %s.pid)"):format(signal, name)) end
+
 --- Runs the program, which must succeed.
 function driver:succeeds(words)
     local text, code = self:run(words)
