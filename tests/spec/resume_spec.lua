@@ -61,10 +61,12 @@ describe("a run", function()
     it("killed at random moments and continued equals one left alone", function()
         local seed = os.time()
         math.randomseed(seed)
-        local kills = 0
+        local kills, began = 0, system.now()
+        assert(run("timed"), output())
+        local whole_run = system.now() - began
         for attempt = 1, 60 do
-            -- a delay that lets a few steps pass, in a process group of its own
-            local delay = 0.15 + 0.5 * math.random() + attempt * 0.02
+            -- a delay that lets a few steps pass, in a process group of its own; later ones get further
+            local delay = whole_run * (0.2 + 0.6 * math.random() + attempt * 0.03)
             local done = run("killed", ("threads=%d"):format(math.random(1, 3)), ("timeout -s KILL %.3f"):format(delay))
             if done then break end
             kills = kills + 1
