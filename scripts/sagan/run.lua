@@ -109,6 +109,18 @@ function OpenRun:net(letter, options)
     error(("%s: no checkpoint of step %s; there are %s"):format(self.path, tostring(wanted), self:steps()), 2)
 end
 
+--- A step once more, bit for bit, with every activation and gradient kept (sagan/replay.lua). Any step will do: what no
+--- checkpoint is near to is trained again in memory.
+---@param step integer  from 1
+---@return sagan.Replay? replay
+---@return string? message
+function OpenRun:replay(step)
+    if math.type(step) ~= "integer" or step < 1 or step > self.config.train.steps then
+        error(("run:replay takes a step from 1 to %d, not %s"):format(self.config.train.steps, tostring(step)), 2)
+    end
+    return require "sagan.replay".open(self.path, step)
+end
+
 --- The steps of the checkpoints in words: "250, 500, 600".
 ---@return string
 function OpenRun:steps()
