@@ -48,15 +48,6 @@ local function changes_of(folder, infos)
     return found
 end
 
---- Where a fork begins, or nil for what is none.
----@param path string  a run folder
----@return {at: integer, from: string}?
-function rebuild.origin(path)
-    local text = core.system.read(path .. "/fork.json")
-    local origin = text and json.decode(text)
-    return type(origin) == "table" and math.type(origin.at) and origin or nil
-end
-
 --- Calls f as the run computes: on its device, with its way of convolving.
 function Rebuilt:as_the_run(f, ...)
     local device = core.device()
@@ -103,7 +94,7 @@ local function start(self, folder, step)
         self.from = chosen.step
         return true
     end
-    local origin = rebuild.origin(self.path)
+    local origin = folder:origin()
     if origin then
         return nil, ("%s is a fork at step %d of %s, and has no usable checkpoint up to step %d; checkpoint.keep says how many stay%s")
             :format(self.path, origin.at, origin.from, step, damaged[1] and " (" .. damaged[1] .. ")" or "")
@@ -147,6 +138,7 @@ function Rebuilt:close()
     if self.data then self.data.set:close() end
     self.trainer, self.data = nil, nil
 end
+Rebuilt.__close = Rebuilt.close
 
 --- The state after a step.
 ---@param path string   a run folder

@@ -121,6 +121,20 @@ function OpenRun:replay(step)
     return require "sagan.replay".open(self.path, step)
 end
 
+--- The state after a step, continued in another way: a run folder of its own (sagan/fork.lua). Fields are named as in an
+--- experiment: run:fork { at = 1200, name = "slow", ["optimizer.lr_d"] = 2e-4 }
+---@param options sagan.ForkOptions
+---@return sagan.Fork? fork
+---@return string? message
+function OpenRun:fork(options)
+    local o = options or {}
+    if math.type(o.at) ~= "integer" or o.at < 0 or o.at > self.config.train.steps then
+        error(("run:fork: at is a step from 0 to %d, not %s"):format(self.config.train.steps, tostring(o.at)), 2)
+    end
+    if type(o.name) ~= "string" then error("run:fork: name is what the new run is called", 2) end
+    return require "sagan.fork".make(self.path, o)
+end
+
 --- The steps of the checkpoints in words: "250, 500, 600".
 ---@return string
 function OpenRun:steps()

@@ -177,6 +177,11 @@ local function train(config, data, folder, last)
     local step, message, kept = trainer:resume()
     if not step then return nil, message end
     if message then io.stderr:write(message) end
+    local origin = step == 0 and folder:origin()
+    if origin and #folder:checkpoints() == 0 then
+        return nil, ("%s is a fork at step %d of %s, and its checkpoint is gone; --fresh starts it from the seed"):format(folder.path,
+            origin.at, origin.from)
+    end
     config = trainer.config -- with what was changed while it ran
     if last and step >= last then return "done" end
     if step >= config.train.steps then
