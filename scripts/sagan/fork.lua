@@ -45,9 +45,12 @@ local function shapes(config)
     for letter, model in pairs { G = "generator", D = "discriminator" } do
         local net = require("sagan.models." .. model)(config.model)
         for name, _, spec in net:named_parameters() do
-            found[letter .. "." .. name] = "{" .. table.concat(spec.shape, ", ") .. "}" .. (spec.spectral and ", normalised" or "")
+            found[letter .. "." .. name] = ("{%s}%s"):format(table.concat(spec.shape, ", "),
+                spec.spectral and ", normalised" or "")
         end
-        for name, _, spec in net:named_buffers() do found[letter .. "." .. name] = "{" .. table.concat(spec.shape, ", ") .. "}" end
+        for name, _, spec in net:named_buffers() do
+            found[letter .. "." .. name] = ("{%s}"):format(table.concat(spec.shape, ", "))
+        end
     end
     return found
 end

@@ -96,10 +96,11 @@ local function start(self, folder, step)
     end
     local origin = folder:origin()
     if origin then
-        return nil, ("%s is a fork at step %d of %s, and has no usable checkpoint up to step %d; checkpoint.keep says how many stay%s")
-            :format(self.path, origin.at, origin.from, step, damaged[1] and " (" .. damaged[1] .. ")" or "")
+        local words = "%s is a fork at step %d of %s, and has no usable checkpoint up to step %d (checkpoint.keep)%s"
+        return nil, words:format(self.path, origin.at, origin.from, step, damaged[1] and ": " .. damaged[1] or "")
     end
-    self.trainer, self.from, self.ahead = Trainer.new(self.config, self.data), 0, table.move(self.changes, 1, #self.changes, 1, {})
+    self.trainer, self.from = Trainer.new(self.config, self.data), 0
+    self.ahead = table.move(self.changes, 1, #self.changes, 1, {})
     return true
 end
 

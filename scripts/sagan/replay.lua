@@ -255,7 +255,8 @@ function Replay:step_again(changes)
     for _, pair in ipairs(pairs_) do
         local field = fields.by_key[pair.key]
         if not live.fields[pair.key] or field.free then
-            error(("step_again changes optimizer.lr_g and optimizer.lr_d, not %s; run:fork changes what a run goes on with"):format(pair.key), 2)
+            error(("step_again changes optimizer.lr_g and optimizer.lr_d, not %s; run:fork changes what a run goes on with")
+                :format(pair.key), 2)
         end
         local good, value = pcall(config_module.check, pair.key, pair.value)
         if not good then error(value, 2) end
@@ -299,8 +300,8 @@ function Replay:__tostring()
     local row = self.row
     local lines = { ("step %d of %s, rebuilt from %s"):format(self.step, self.path,
         self.from > 0 and "checkpoint " .. self.from or "the seed") }
-    lines[2] = ("D's step  loss %.4g, logits real %.4g fake %.4g, gradient %.4g, rate %g"):format(row["loss/d"], row["logit/real"],
-        row["logit/fake"], row["grad/d"], self.config.optimizer.lr_d)
+    lines[2] = ("D's step  loss %.4g, logits real %.4g fake %.4g, gradient %.4g, rate %g"):format(row["loss/d"],
+        row["logit/real"], row["logit/fake"], row["grad/d"], self.config.optimizer.lr_d)
     lines[3] = ("G's step  loss %.4g, gradient %.4g, rate %g"):format(row["loss/g"], row["grad/g"], self.config.optimizer.lr_g)
     lines[4] = ('%d paths: r:paths "conv1", r:activation %q, r:gradient %q; print(r.d), print(r.g)'):format(#self:paths(),
         self:paths("conv")[1] or "G", self:paths("D.*weight$")[1] or "D")

@@ -136,6 +136,12 @@ function RunFolder:clear()
             if not ok then return nil, message end
         end
     end
+    for _, name in ipairs(system.list(self.path) or {}) do
+        if name:match("^alarm%-%d+%.jsonl$") then
+            local ok, message = system.remove(self.path .. "/" .. name)
+            if not ok then return nil, message end
+        end
+    end
     for _, name in ipairs { "config.lua", "fork.json", "log.jsonl", "scores.jsonl", "report.html" } do
         if system.stat(self.path .. "/" .. name) then
             local ok, message = system.remove(self.path .. "/" .. name)

@@ -192,7 +192,7 @@ local function train(config, data, folder, last)
     if not ok then return nil, why end
     if step > 0 then say("resume   from step %d", step) end
     for _, change in ipairs(kept or {}) do say("kept     %s", change) end
-    trainer.log, why = logger.open(folder, config.log.tensorboard)
+    trainer.log, why = logger.open(folder, config.log)
     if not trainer.log then return nil, why end
     trainer.loader = data.set:loader { batch = config.train.batch, seed = config.seed }
     if step == 0 then

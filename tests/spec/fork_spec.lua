@@ -14,7 +14,8 @@ describe("a fork", function()
     local run
     local function at(name) return "runs/" .. name .. LAST end
     setup(function()
-        d:experiment("run", [[train = { steps = 6, batch = 4, ema_start = 2, flip = true }, log = { every = 1, tensorboard = false },
+        d:experiment("run", [[train = { steps = 6, batch = 4, ema_start = 2, flip = true },
+            log = { every = 1, tensorboard = false },
             sample = { every = 0, rows = 2, columns = 2, attention = false }, checkpoint = { every = 2, keep = 9 }]])
         d:succeeds("run.lua")
         run = assert(sagan.open(d:at "runs/run"))
@@ -85,7 +86,8 @@ describe("a fork", function()
             local message = helper.message_of(run.fork, run, fields)
             assert.matches(wanted, message, 1, true)
         end
-        refused("model.width cannot change in a fork: D.attention16.f.weight is {1, 1, 1, 8}, normalised, and would be {2, 1, 1, 16}", { ["model.width"] = 8 })
+        refused("model.width cannot change in a fork: D.attention16.f.weight is {1, 1, 1, 8}, normalised, and would be {2, 1,",
+            { ["model.width"] = 8 })
         refused("model.attention.generator cannot change in a fork: G.attention8.f.weight is not there",
             { model = { attention = { generator = { 8, 16 } } } })
         refused("model.spectral_norm.generator cannot change in a fork", { ["model.spectral_norm.generator"] = false })

@@ -130,7 +130,8 @@ describe("a replay", function()
         assert.equal(r.row["loss/d"], other.row["loss/d"])
         assert.not_equal(r.row["loss/g"], other.row["loss/g"]) -- against the other D
         assert.equal("", differing(r:step_again():state(), saved))
-        assert.matches("optimizer.lr_g and optimizer.lr_d, not train.batch", helper.message_of(r.step_again, r, { ["train.batch"] = 8 }), 1, true)
+        assert.matches("optimizer.lr_g and optimizer.lr_d, not train.batch",
+            helper.message_of(r.step_again, r, { ["train.batch"] = 8 }), 1, true)
         assert.matches("step_again has moved the state on", helper.message_of(r.state, r), 1, true)
     end)
 
@@ -157,7 +158,7 @@ local data = assert(run_setup.data(config))
 config.model.classes, config.model.channels = data.classes, data.channels
 local trainer = Trainer.new(config, data)
 trainer.folder = assert(run_folder.create(config, { root = "runs" }))
-trainer.log = assert(logger.open(trainer.folder, config.log.tensorboard))
+trainer.log = assert(logger.open(trainer.folder, config.log))
 trainer.loader = data.set:loader { batch = config.train.batch, seed = config.seed }
 for step = 1, 6 do
     if step == 3 then live.set(trainer, { { key = "optimizer.lr_d", value = 5e-5 } }) end
