@@ -71,6 +71,26 @@ end
 ---@return sagan.Attention
 function RunNet:attention(options) return require "sagan.microscope".open(self, options) end
 
+--- A strip from one class or z to another (sagan/explore.lua).
+---@param options {from: sagan.Place?, to: sagan.Place?, steps: integer?, file: string?}
+---@return sagan.Strip? strip, string? message
+function RunNet:interpolate(options) return require "sagan.explore".interpolate(self, options) end
+
+--- Samples with z cut off ever farther out (sagan/explore.lua).
+---@param options? {values: number[]?, seed: integer?, class: (string|integer)?, columns: integer?, file: string?}
+---@return sagan.TruncationSweep? sweep, string? message
+function RunNet:truncation_sweep(options) return require "sagan.explore".truncation_sweep(self, options) end
+
+--- The training images that are nearest to a sample (sagan/training_neighbours.lua).
+---@param options? sagan.NeighbourOptions
+---@return sagan.TrainingNeighbours? near, string? message
+function RunNet:neighbours(options) return require "sagan.training_neighbours".of(self, options) end
+
+--- All singular values of every weight (sagan/spectrum.lua).
+---@param options? {file: string?}
+---@return sagan.Spectrum? spectrum, string? message
+function RunNet:spectrum(options) return require "sagan.spectrum".of(self, options) end
+
 --- Lets go of the network; it is read again when it is needed.
 function RunNet:forget() self.net = nil end
 
