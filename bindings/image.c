@@ -14,6 +14,7 @@
 
 #include <string.h>
 
+#include "engine/io/gif.h"
 #include "engine/io/image_draw.h"
 
 #define IMAGE "sagan.image"
@@ -176,6 +177,22 @@ static int l_encode_png(lua_State *L)
     return 1;
 }
 
+/* write_gif(path, images {N,H,W,C} [, seconds]) -> true: an animation; seconds from one to the next, 0.2 */
+static int l_write_gif(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1), *dot = strrchr(path, '.');
+    if (!dot || strcmp(dot, ".gif") != 0) luaL_argerror(L, 1, "the name of an animation ends in .gif");
+    lsag_images s = lsag_check_images(L, 2, true, false);
+    double seconds = luaL_optnumber(L, 3, 0.2);
+    luaL_argcheck(L, seconds >= 0 && seconds <= 655, 3, "must be 0 to 655 seconds");
+    sag_image *frames = lua_newuserdatauv(L, (size_t)s.count * sizeof *frames, 0);
+    for (int64_t i = 0; i < s.count; i++) frames[i] = lsag_image_of(&s, i);
+    sag_status status = sag_gif_write(path, frames, s.count, (int)(100 * seconds + 0.5));
+    if (status != SAG_OK) return lsag_fail(L, status);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* ------------------------------------------------------------------------------- one image after another */
 
 typedef struct transform {
@@ -272,6 +289,7 @@ int lsag_open_image(lua_State *L)
     static const luaL_Reg functions[] = {
         {"read", l_read},     {"decode", l_decode},           {"write", l_write},     {"encode_png", l_encode_png},
         {"resize", l_resize}, {"crop_center", l_crop_center}, {"convert", l_convert}, {"enlarge", l_enlarge},
+        {"write_gif", l_write_gif},
         {NULL, NULL},
     };
     make_metatable(L, IMAGE, image_gc);

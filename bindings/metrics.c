@@ -61,6 +61,23 @@ static int l_check(lua_State *L)
     return done(L, sag_rows_check(x, luaL_optstring(L, 2, "features")));
 }
 
+/* metrics.singular_values(matrix) -> values | nil, message */
+static int l_singular_values(lua_State *L)
+{
+    sag_rows x = check_rows(L, 1);
+    int64_t n = x.n < x.d ? x.n : x.d;
+    double *values = lua_newuserdatauv(L, (size_t)n * sizeof *values, 0);
+    sag_status status;
+    TRY_AGAIN(L, status, sag_singular_values(x, threads(L), values));
+    if (status != SAG_OK) return lsag_fail(L, status);
+    lua_createtable(L, (int)n, 0);
+    for (int64_t i = 0; i < n; i++) {
+        lua_pushnumber(L, values[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
 /* ------------------------------------------------------------------------------------------------ moments */
 
 static sag_moments *check_moments(lua_State *L, int index)
@@ -407,6 +424,7 @@ int lsag_open_metrics(lua_State *L)
                                          {"inception_score", l_inception_score},
                                          {"kid_subset", l_kid_subset},
                                          {"neighbours", l_neighbours},
+                                         {"singular_values", l_singular_values},
                                          {NULL, NULL}};
     add_class(L, MOMENTS, moments);
     add_class(L, NEIGHBOURS, neighbours);

@@ -20,6 +20,12 @@ typedef struct sag_rows {
 /* SAG_ERR_ARG naming the first value that is not finite, "what: ... in row 3, column 17". */
 sag_status sag_rows_check(sag_rows x, const char *what);
 
+/* ------------------------------------------------------------------------------------- singular_values.c */
+
+/* values [min(n, d)]: the singular values of the matrix, the largest first. As roots of the eigenvalues of x x' or x' x in
+ * f64, so those below 1e-8 of the largest are noise, as they are in an f32 matrix anyway. */
+sag_status sag_singular_values(sag_rows x, int threads, double *values);
+
 /* ----------------------------------------------------------------------------------- moments.c, frechet.c */
 
 /* Mean and scatter sum (x - mean)(x - mean)' of a stream of rows. The first rows set the width. */

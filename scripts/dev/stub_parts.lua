@@ -93,6 +93,7 @@ parts.image = {
         { "read", "path:string channels:integer?", "sagan.Tensor? image;string? message", "A PNG, JPEG or BMP file." },
         { "decode", "bytes:string channels:integer? name:string?", "sagan.Tensor? image;string? message", "The same from memory; the name is for the message." },
         { "write", "path:string image:sagan.Tensor", "true? ok;string? message", "Writes a PNG file." },
+        { "write_gif", "path:string images:sagan.Tensor seconds:number?", "true? ok;string? message", "Writes {N,H,W,C} as an animation, one picture after the other, 0.2 seconds each. Up to 256 colours are kept exactly." },
         { "encode_png", "image:sagan.Tensor", "string", "The bytes of a PNG file." },
         { "resize", "images:sagan.Tensor height:integer width:integer", "sagan.Tensor", "Antialiased, as Pillow's BILINEAR." },
         { "crop_center", "images:sagan.Tensor height:integer? width:integer?", "sagan.Tensor", "The middle; without a size the largest square." },
@@ -171,6 +172,7 @@ parts.metrics = {
         { "frechet", "a:sagan.Moments b:sagan.Moments", "number? distance;table|string terms_or_message", "The squared Frechet distance and its terms." },
         { "inception_score", "logits:sagan.Tensor options:table?", "number[]? scores;string? message", "The score of each split; options: splits, order, shuffle." },
         { "kid_subset", "x:sagan.Tensor y:sagan.Tensor subset:integer options:table?", "number? mmd2;string? message", "Unbiased MMD^2 of one subset (from 0); options: size, degree, gamma, coef, seed." },
+        { "singular_values", "matrix:sagan.Tensor", "number[]? values;string? message", "All singular values of f32 {N,D}, the largest first." },
         { "neighbours", "real:sagan.Tensor fake:sagan.Tensor options:table?", "sagan.Neighbours? computation;string? message", "Precision, recall, density, coverage, in steps; options: k, inclusive." },
     },
     classes = {

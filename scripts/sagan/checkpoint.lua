@@ -12,7 +12,10 @@ local checkpoint = {}
 
 local FORMAT = "sagan-lua checkpoint 1"
 
-local function collect(trainer)
+--- The tensors that a trainer goes on from, by their names in a checkpoint: the live ones, not copies.
+---@param trainer sagan.Trainer
+---@return table<string, sagan.Tensor>
+function checkpoint.state(trainer)
     local all = {}
     local function add(prefix, tensors)
         for name, tensor in pairs(tensors) do all[prefix .. name] = tensor end
@@ -32,7 +35,7 @@ end
 ---@param path string
 ---@return boolean? ok, string? message
 function checkpoint.save(trainer, path)
-    return core.safetensors.save(path, collect(trainer), {
+    return core.safetensors.save(path, checkpoint.state(trainer), {
         format = FORMAT,
         version = core.version,
         step = tostring(trainer.step),
@@ -86,7 +89,7 @@ end
 function checkpoint.load(trainer, path)
     local info, message = checkpoint.info(path)
     if not info then return nil, message end
-    local ok, why = core.safetensors.load_into(path, collect(trainer))
+    local ok, why = core.safetensors.load_into(path, checkpoint.state(trainer))
     if not ok then return nil, why end
     return info.step, info
 end

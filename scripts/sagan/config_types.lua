@@ -113,6 +113,7 @@
 ---@field every? integer Steps between two lines of the log.
 ---@field tensorboard? boolean Write a TensorBoard event file too.
 ---@field attention? boolean Measure at each line what attention does: entropy, attended distance, share of the output.
+---@field alarm? boolean Warn when a loss, a gradient norm, gamma or the largest singular value leaves its usual range, and keep the rows around.
 
 ---@class sagan.Fields.sample
 ---@field every? integer Steps between two picture sheets; 0: only at the end.

@@ -53,20 +53,14 @@ local function with_defaults(o, config)
     return out
 end
 
-local function legs_counter(spec)
-    if not tostring(spec):find("^quadrupeds") then return nil end
-    local metrics = require "sagan.metrics"
-    return metrics.legs and function(images, labels) return (metrics.legs(images, labels)) end
-end
-
--- One sampling pass: the feature sets by resizer, and the share of figures with the right number of legs where it counts.
+-- One sampling pass: the feature sets by resizer.
 local function collect(s, variant, o)
-    local sets, count_legs = {}, legs_counter(s.spec)
+    local sets = {}
     for _, resizer in ipairs(s.resizers) do
         sets[resizer] = feature_set.new { capacity = o.n_fake, width = s.network.width, classes = s.data.classes,
             logits = s.network.logit_count }
     end
-    local bar, done, legs = progress.new { total = o.n_fake }, 0, 0
+    local bar, done = progress.new { total = o.n_fake }, 0
     local ok, message = variant.each(function(images, labels)
         for _, resizer in ipairs(s.resizers) do
             local features, logits = s.network:features(images, resizer, o.bias)
@@ -74,14 +68,13 @@ local function collect(s, variant, o)
             local good, why = sets[resizer]:add(features, logits, labels)
             if not good then return nil, why end
         end
-        if count_legs then legs = legs + count_legs(images, labels) * #labels end
         done = done + #labels
         bar:show(done, variant.text, done == o.n_fake)
         if system.interrupted() then error("interrupted", 0) end
         return true
     end)
     bar:finish()
-    if ok then return sets, count_legs and legs / done end
+    if ok then return sets end
     for _, set in pairs(sets) do set:close() end
     return nil, message
 end
@@ -182,15 +175,14 @@ end
 -- The entries of one variant, one for each resizer.
 local function measure(o, s, variant, info)
     local started, entries = system.now(), {}
-    local sets, legs = collect(s, variant, o)
-    if not sets then return nil, legs end
+    local sets, message = collect(s, variant, o)
+    if not sets then return nil, message end
     for _, resizer in ipairs(s.resizers) do
         local real, fake = s.references[resizer], sets[resizer]
         local result = scores.of(s.network, real, fake, {
             splits = o.splits, only = o.only, class_names = s.data.class_names,
             bootstrap = o.bootstrap or (s.network.name == "cnn" and 100 or 0),
         })
-        result.scores.legs = legs
         entries[#entries + 1] = {
             time = os.date("!%Y-%m-%dT%H:%M:%SZ"), step = info.step,
             checkpoint = o.checkpoint and (o.checkpoint:match("checkpoints/[^/]+$") or o.checkpoint),

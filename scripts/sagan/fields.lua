@@ -273,6 +273,8 @@ field("log.every", integer(1), 50, "Steps between two lines of the log.", "free"
 field("log.tensorboard", boolean, true, "Write a TensorBoard event file too.", "free")
 field("log.attention", boolean, true,
     "Measure at each line what attention does: entropy, attended distance, share of the output.", "free")
+field("log.alarm", boolean, true,
+    "Warn when a loss, a gradient norm, gamma or the largest singular value leaves its usual range, and keep the rows around.", "free")
 field("sample.every", integer(0), 1000, "Steps between two picture sheets; 0: only at the end.", "free")
 field("sample.rows", integer(1, 64), 10, "Rows of a picture sheet: one for each class, spread over them if there are more.", "free")
 field("sample.columns", integer(1, 64), 10, "Columns of a picture sheet; each has its own z.", "free")

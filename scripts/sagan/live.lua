@@ -77,7 +77,11 @@ local function fitting(trainer, key, value)
     return good
 end
 
-local function put(trainer, key, value)
+--- Gives a live field of a trainer its value, unchecked and unrecorded.
+---@param trainer sagan.Trainer
+---@param key string
+---@param value any
+function live.put(trainer, key, value)
     config_module.set(trainer.config, key, value)
     local apply = live.fields[key].apply
     if apply then apply(trainer, value) end
@@ -99,7 +103,7 @@ function live.set(trainer, values)
     for _, change in ipairs(changes) do
         local ok, message = trainer.log:event(change.step, live.row(change))
         if not ok then error(message, 0) end
-        put(trainer, change.field, change.new)
+        live.put(trainer, change.field, change.new)
         table.insert(trainer.changes, change)
     end
     return changes
@@ -149,7 +153,7 @@ function live.adopt(trainer, changes)
         local asked, value = config_module.get(trainer.config, key), live.value(trainer.config, changes, key)
         value = config_module.check(key, value)
         if value ~= asked then
-            put(trainer, key, value)
+            live.put(trainer, key, value)
             kept[#kept + 1] = ("%s = %s, changed at step %d (the command says %s)"):format(key, config_module.literal(value),
                 last[key].step, config_module.literal(asked))
         elseif value ~= last[key].new then

@@ -90,14 +90,6 @@ local function to_float(u8)
     return ops.pixels_to_float(u8:to(core.device()), core.zeros({ 2 }, { dtype = "i32" }), 0, 0)
 end
 
--- Several u8 {R,R,C} as one.
-local function stack(list)
-    local first = list[1]
-    local all = core.empty({ #list, table.unpack(first.shape) }, { dtype = "u8", device = "cpu" })
-    for i, picture in ipairs(list) do all:rows(i, 1):copy_(picture:reshape(1, table.unpack(picture.shape))) end
-    return all
-end
-
 local function images_of(view, o)
     local model, given = view.config.model, o.image
     local want = ("image: D looks at pictures: a file, a list of files, u8 {H,W,C} or {n,H,W,C}, or f32 {n,%d,%d,%d}")
@@ -113,7 +105,7 @@ local function images_of(view, o)
         if given.dtype ~= "u8" or #shape < 3 then fail("%s, not %s {%s}", want, given.dtype, table.concat(shape, ", ")) end
         local all, list = given:reshape(-1, table.unpack(shape, #shape - 2)), {}
         for i = 1, all:size(1) do list[i] = fit(all:rows(i, 1):reshape(table.unpack(shape, #shape - 2)), model) end
-        return to_float(stack(list))
+        return to_float(pictures.stack(list))
     end
     local files, list = type(given) == "table" and given or { given }, {}
     if #files == 0 then fail("%s", want) end
@@ -123,7 +115,7 @@ local function images_of(view, o)
         if not picture then return nil, message end
         list[i] = fit(picture, model)
     end
-    return to_float(stack(list))
+    return to_float(pictures.stack(list))
 end
 
 --- Reads what net:attention{...} was given.

@@ -31,6 +31,24 @@ function pictures.choose_classes(classes, most)
     return chosen
 end
 
+--- Batches as one.
+---@param parts sagan.Tensor[]  {n, ...}
+---@return sagan.Tensor
+function pictures.join(parts)
+    local all = parts[1]
+    for i = 2, #parts do all = ops.concat(all, parts[i], 1) end
+    return all
+end
+
+--- Pictures of one size as one batch.
+---@param list sagan.Tensor[]  u8 {H,W,C}
+---@return sagan.Tensor u8 {n,H,W,C}
+function pictures.stack(list)
+    local all = core.empty({ #list, table.unpack(list[1].shape) }, { dtype = "u8", device = "cpu" })
+    for i, picture in ipairs(list) do all:rows(i, 1):copy_(picture:reshape(1, table.unpack(picture.shape))) end
+    return all
+end
+
 --- Images of G for pairs of z and label, in batches, without a trace on the tape.
 ---@param G sagan.models.Generator in eval mode
 ---@param z sagan.Tensor {N, z_dim}
@@ -48,9 +66,7 @@ function pictures.generate(G, z, labels, batch)
             return ops.float_to_pixels(G(z:rows(first, rows), y)):to("cpu")
         end)
     end
-    local all = parts[1]
-    for i = 2, #parts do all = ops.concat(all, parts[i], 1) end
-    return all
+    return pictures.join(parts)
 end
 
 --- A sheet of pictures with the row names written beside them.
@@ -93,9 +109,7 @@ function pictures.class_grid(G, config, class_names, options)
         for column = 1, columns do labels[column] = chosen[row] or 0 end
         parts[row] = pictures.generate(G, shared and z or z:rows((row - 1) * columns + 1, columns), labels)
     end
-    local all = parts[1]
-    for i = 2, rows do all = ops.concat(all, parts[i], 1) end
-    return pictures.sheet(all, columns, names)
+    return pictures.sheet(pictures.join(parts), columns, names)
 end
 
 return pictures

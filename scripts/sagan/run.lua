@@ -71,6 +71,26 @@ end
 ---@return sagan.Attention
 function RunNet:attention(options) return require "sagan.microscope".open(self, options) end
 
+--- A strip from one class or z to another (sagan/explore.lua).
+---@param options {from: sagan.Place?, to: sagan.Place?, steps: integer?, file: string?}
+---@return sagan.Strip? strip, string? message
+function RunNet:interpolate(options) return require "sagan.explore".interpolate(self, options) end
+
+--- Samples with z cut off ever farther out (sagan/explore.lua).
+---@param options? {values: number[]?, seed: integer?, class: (string|integer)?, columns: integer?, file: string?}
+---@return sagan.TruncationSweep? sweep, string? message
+function RunNet:truncation_sweep(options) return require "sagan.explore".truncation_sweep(self, options) end
+
+--- The training images that are nearest to a sample (sagan/training_neighbours.lua).
+---@param options? sagan.NeighbourOptions
+---@return sagan.TrainingNeighbours? near, string? message
+function RunNet:neighbours(options) return require "sagan.training_neighbours".of(self, options) end
+
+--- All singular values of every weight (sagan/spectrum.lua).
+---@param options? {file: string?}
+---@return sagan.Spectrum? spectrum, string? message
+function RunNet:spectrum(options) return require "sagan.spectrum".of(self, options) end
+
 --- Lets go of the network; it is read again when it is needed.
 function RunNet:forget() self.net = nil end
 
@@ -107,6 +127,32 @@ function OpenRun:net(letter, options)
         end
     end
     error(("%s: no checkpoint of step %s; there are %s"):format(self.path, tostring(wanted), self:steps()), 2)
+end
+
+--- A step once more, bit for bit, with every activation and gradient kept (sagan/replay.lua). Any step will do: what no
+--- checkpoint is near to is trained again in memory.
+---@param step integer  from 1
+---@return sagan.Replay? replay
+---@return string? message
+function OpenRun:replay(step)
+    if math.type(step) ~= "integer" or step < 1 or step > self.config.train.steps then
+        error(("run:replay takes a step from 1 to %d, not %s"):format(self.config.train.steps, tostring(step)), 2)
+    end
+    return require "sagan.replay".open(self.path, step)
+end
+
+--- The state after a step, continued in another way: a run folder of its own (sagan/fork.lua). Fields are named as in an
+--- experiment: run:fork { at = 1200, name = "slow", ["optimizer.lr_d"] = 2e-4 }
+---@param options sagan.ForkOptions
+---@return sagan.Fork? fork
+---@return string? message
+function OpenRun:fork(options)
+    local o = options or {}
+    if math.type(o.at) ~= "integer" or o.at < 0 or o.at > self.config.train.steps then
+        error(("run:fork: at is a step from 0 to %d, not %s"):format(self.config.train.steps, tostring(o.at)), 2)
+    end
+    if type(o.name) ~= "string" then error("run:fork: name is what the new run is called", 2) end
+    return require "sagan.fork".make(self.path, o)
 end
 
 --- The steps of the checkpoints in words: "250, 500, 600".

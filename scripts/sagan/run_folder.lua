@@ -59,6 +59,14 @@ function RunFolder:config()
     return config
 end
 
+--- Where the run of the folder comes from, if it is a fork (sagan/fork.lua).
+---@return {at: integer, from: string}?
+function RunFolder:origin()
+    local text = system.read(self.path .. "/fork.json")
+    local origin = text and json.decode(text)
+    return type(origin) == "table" and math.type(origin.at) and origin or nil
+end
+
 --- Why a run with this configuration cannot go on in the folder; nil if it can, or if nothing is there yet.
 ---@param config table resolved
 ---@return string? message
@@ -128,7 +136,13 @@ function RunFolder:clear()
             if not ok then return nil, message end
         end
     end
-    for _, name in ipairs { "config.lua", "log.jsonl", "machine.jsonl", "scores.jsonl", "report.html" } do
+    for _, name in ipairs(system.list(self.path) or {}) do
+        if name:match("^alarm%-%d+%.jsonl$") then
+            local ok, message = system.remove(self.path .. "/" .. name)
+            if not ok then return nil, message end
+        end
+    end
+    for _, name in ipairs { "config.lua", "fork.json", "log.jsonl", "machine.jsonl", "scores.jsonl", "report.html" } do
         if system.stat(self.path .. "/" .. name) then
             local ok, message = system.remove(self.path .. "/" .. name)
             if not ok then return nil, message end

@@ -7,6 +7,7 @@ local config_module = require "sagan.config"
 local fields = require "sagan.fields"
 local control = require "sagan.control"
 local run_folder = require "sagan.run_folder"
+local run_setup = require "sagan.run_setup"
 local logger = require "sagan.logger"
 local machine = require "sagan.machine"
 local numbers = require "sagan.numbers"
@@ -97,35 +98,24 @@ local opened = {}
 
 --- Opens a data set once for all arms of a sweep that share it, and prints what is in it.
 local function open_data(config)
-    local d = config
-    local key = ("%s|%d|%s"):format(d.data, d.model.resolution, tostring(d.model.channels))
+    local key = ("%s|%d|%s"):format(config.data, config.model.resolution, tostring(config.model.channels))
     if opened[key] then return opened[key] end
     local bar
-    local data, message = core.dataset.open(d.data, {
-        resolution = d.model.resolution,
-        channels = type(d.model.channels) == "number" and d.model.channels or nil,
-        split = "train",
-        progress = function(done, total)
-            bar = bar or progress.new { total = total }
-            bar:show(done, "reading images")
-        end,
-    })
+    local data, message = run_setup.data(config, function(done, total)
+        bar = bar or progress.new { total = total }
+        bar:show(done, "reading images")
+    end)
     if bar then bar:finish() end
     if not data then return nil, message end
-    local problem = data:check()
-    if problem then return nil, problem end
-    local histogram = data:histogram()
+    local set = data.set
     local least, most = math.huge, 0
-    for _, count in ipairs(histogram) do least, most = math.min(least, count), math.max(most, count) end
-    say("data     %s: %d images, %d classes (%s each), %dx%d, %s%s", data.name, data.count, data.classes,
+    for _, count in ipairs(data.histogram) do least, most = math.min(least, count), math.max(most, count) end
+    say("data     %s: %d images, %d classes (%s each), %dx%d, %s%s", data.name, set.count, data.classes,
         least == most and tostring(most) or ("%d to %d"):format(least, most),
-        data.height, data.width, data.channels == 1 and "grey" or "RGB",
-        data.skipped > 0 and (", %d unreadable skipped"):format(data.skipped) or "")
-    opened[key] = {
-        set = data, name = data.name, classes = data.classes, channels = data.channels, class_names = data.class_names,
-        hash = data:hash(), histogram = histogram,
-    }
-    return opened[key]
+        set.height, set.width, data.channels == 1 and "grey" or "RGB",
+        set.skipped > 0 and (", %d unreadable skipped"):format(set.skipped) or "")
+    opened[key] = data
+    return data
 end
 
 --- One picture of what the data look like, beside the samples.
@@ -189,6 +179,11 @@ local function train(config, data, folder, last)
     local step, message, kept = trainer:resume()
     if not step then return nil, message end
     if message then io.stderr:write(message) end
+    local origin = step == 0 and folder:origin()
+    if origin and #folder:checkpoints() == 0 then
+        return nil, ("%s is a fork at step %d of %s, and its checkpoint is gone; --fresh starts it from the seed"):format(folder.path,
+            origin.at, origin.from)
+    end
     config = trainer.config -- with what was changed while it ran
     if last and step >= last then return "done" end
     if step >= config.train.steps then
@@ -201,7 +196,7 @@ local function train(config, data, folder, last)
     for _, change in ipairs(kept or {}) do say("kept     %s", change) end
     ok, why = machine.record(folder.path, step)
     if not ok then return nil, why end
-    trainer.log, why = logger.open(folder, config.log.tensorboard)
+    trainer.log, why = logger.open(folder, config.log)
     if not trainer.log then return nil, why end
     trainer.loader = data.set:loader { batch = config.train.batch, seed = config.seed }
     if step == 0 then
@@ -240,19 +235,6 @@ local function train(config, data, folder, last)
     return outcome
 end
 
---- Chooses the device. The arithmetic modes below f32 are a GPU's.
-local function choose_device(config)
-    local there = {}
-    for _, name in ipairs(core.devices()) do there[name] = true end
-    local device = config.device == "auto" and (there.cuda and "cuda" or "cpu") or config.device
-    if not there[device] then
-        return nil, ("device=%s is not available here; device=auto takes what there is (sagan-lua doctor)"):format(device)
-    end
-    if device == "cpu" and config.precision ~= "f32" then
-        return nil, ("precision=%s needs device=cuda; the CPU computes in f32"):format(config.precision)
-    end
-    core.device(device)
-    return device
 end
 
 local function run_one(config, options, position)
@@ -260,8 +242,9 @@ local function run_one(config, options, position)
     if config.question ~= "" then say("asks     %s", config.question) end
     say("profile  %s%s", config.profile, config.profile_reason and " (" .. config.profile_reason .. ")" or "")
     for _, warning in ipairs(experiment.warnings(config)) do say("warning  %s", warning) end
-    local device, message = choose_device(config)
+    local device, message = run_setup.device(config)
     if not device then return nil, message end
+    core.device(device)
     local data
     data, message = open_data(config)
     if not data then return nil, message end

@@ -313,6 +313,14 @@ function core.image.decode(bytes, channels, name) end
 ---@return string? message
 function core.image.write(path, image) end
 
+--- Writes {N,H,W,C} as an animation, one picture after the other, 0.2 seconds each. Up to 256 colours are kept exactly.
+---@param path string
+---@param images sagan.Tensor
+---@param seconds? number
+---@return true? ok
+---@return string? message
+function core.image.write_gif(path, images, seconds) end
+
 --- The bytes of a PNG file.
 ---@param image sagan.Tensor
 ---@return string
@@ -690,6 +698,12 @@ function core.metrics.inception_score(logits, options) end
 ---@return number? mmd2
 ---@return string? message
 function core.metrics.kid_subset(x, y, subset, options) end
+
+--- All singular values of f32 {N,D}, the largest first.
+---@param matrix sagan.Tensor
+---@return number[]? values
+---@return string? message
+function core.metrics.singular_values(matrix) end
 
 --- Precision, recall, density, coverage, in steps; options: k, inclusive.
 ---@param real sagan.Tensor

@@ -60,7 +60,7 @@ function Generator:init(config)
 end
 
 ---@param z sagan.Tensor        {N, z_dim}, standard normal
----@param labels? sagan.Tensor  {N} i32, counted from 0; unused if not conditional
+---@param labels? sagan.Tensor  {N} i32, counted from 0, or f32 {N, classes}: a mixture; unused if not conditional
 ---@return sagan.Tensor         {N, R, R, channels} in [-1, 1]
 function Generator:forward(z, labels)
     if self.classes and not labels then

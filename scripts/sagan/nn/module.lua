@@ -30,6 +30,9 @@ local core = require "sagan.core"
 ---                                time, the same bits. At any time, of any module; of a module in another one it adds nothing
 ---@field update_spectral? boolean    of a root: training passes store u and v
 ---@field update_statistics? boolean  of a root: training passes move running statistics
+---@field watch? fun(module: sagan.nn.Module, ...: any)  of a root: is told what each of its modules' calls returned, those
+---                                inside first. What it means to hold on to it must :keep(), and of what others release it
+---                                needs a handle of its own, such as a view. sagan/replay.lua looks into a step with it
 ---@field parent? sagan.nn.Module
 ---@field root? sagan.nn.Module    set by build
 ---@field output? string           what it puts out, for print: "8x8x1024"
@@ -48,6 +51,17 @@ local function with_commas(n)
     return (s:gsub("^,", ""))
 end
 
+local function run(self, ...)
+    if self.recompute then return core.recompute(core.scope, self.forward, self, ...) end
+    if self.scoped then return core.scope(self.forward, self, ...) end
+    return self:forward(...)
+end
+
+local function tell(self, watch, ...)
+    watch(self, ...)
+    return ...
+end
+
 --- Runs the module. The outermost call of a forward pass normalises the network's weights and releases them at its
 --- end; a module that was never built builds its tree with seed 0.
 ---@param ... any  what :forward takes
@@ -56,9 +70,8 @@ function Module:__call(...)
     local root = self.root or self:top():build { seed = 0 }
     local pass <close> = not root.running and root:begin_pass(self) or nil
     core.set_path(self.full_path)
-    if self.recompute then return core.recompute(core.scope, self.forward, self, ...) end
-    if self.scoped then return core.scope(self.forward, self, ...) end
-    return self:forward(...)
+    if root.watch then return tell(self, root.watch, run(self, ...)) end
+    return run(self, ...)
 end
 
 function Module:__tostring()

@@ -77,12 +77,19 @@ function ConditionalBatchNorm2d:init(o)
 end
 
 ---@param x sagan.Tensor       {N, H, W, C}
----@param labels sagan.Tensor  {N} i32, counted from 0
+---@param labels sagan.Tensor  {N} i32, counted from 0; or f32 {N, classes}: how much of each class's gains and biases
 ---@return sagan.Tensor        the same shape as x
 function ConditionalBatchNorm2d:forward(x, labels)
     local mean, var = running(self)
-    return core.ops.cond_batch_norm(x, self:weight_of("gain"), self:weight_of("bias"), labels, mean, var,
-        self.training, self.momentum, self.eps, self.relu, self.gain_offset)
+    local gain, bias = self:weight_of("gain"), self:weight_of("bias")
+    if labels and labels.dtype == "f32" then -- a row of its own for each image
+        gain, bias = core.ops.matmul(labels, gain), core.ops.matmul(labels, bias)
+        local own = {}
+        for i = 1, labels:size(1) do own[i] = i - 1 end
+        labels = core.tensor(own, { dtype = "i32", device = x.device })
+    end
+    return core.ops.cond_batch_norm(x, gain, bias, labels, mean, var, self.training, self.momentum, self.eps,
+        self.relu, self.gain_offset)
 end
 
 return { BatchNorm2d = BatchNorm2d, ConditionalBatchNorm2d = ConditionalBatchNorm2d }
