@@ -235,8 +235,6 @@ local function train(config, data, folder, last)
     return outcome
 end
 
-end
-
 local function run_one(config, options, position)
     say("run      %s, seed %d%s", config.name, config.seed, position)
     if config.question ~= "" then say("asks     %s", config.question) end
