@@ -43,10 +43,13 @@ end
 --- Runs the program with these words.
 function driver:run(words) return self:shell('exec "$SAGAN" ' .. words) end
 
---- Runs the program in the background, under a name; what it prints is in <name>.out. Ctrl-C reaches it once it trains.
+--- Runs the program in the background, under a name; what it prints is in <name>.out. That file and the process's number are
+--- there, whole, when this returns. Ctrl-C reaches it once it trains.
 function driver:start(name, words)
-    self:shell(([[( "$SAGAN" %s > %s.out 2>&1 & echo $! > %s.pid; wait $!; echo $? > %s.code.new; mv %s.code.new %s.code
-        ) > /dev/null 2>&1 &]]):format(words, name, name, name, name, name))
+    self:shell(([[: > NAME.out
+        ( "$SAGAN" WORDS >> NAME.out 2>&1 &
+          echo $! > NAME.pid.new; mv NAME.pid.new NAME.pid; wait $!; echo $? > NAME.code.new; mv NAME.code.new NAME.code
+        ) > /dev/null 2>&1 &]]):gsub("NAME", name):gsub("WORDS", (words:gsub("%%", "%%%%"))))
     self:await(name .. ".pid", function() return system.stat(self:at(name .. ".pid")) end)
 end
 
