@@ -159,9 +159,30 @@ static void test_whole_numbers(void **state)
     for (int k = 0; k < 12; k++) sag_tensor_release(all[k]);
 }
 
+/* The gradient is that of y = x, rounded where it passes through bf16; a second reader's is added. */
+static void test_gradient_of_cast(void **state)
+{
+    (void)state;
+    enum { N = 1001 };
+    for (int readers = 1; readers <= 2; readers++) {
+        sag_tensor *x = make_tensor(sag_shape1(N), 3), *dy = make_tensor(sag_shape1(N), 4);
+        assert_ok(sag_tensor_require_grad(x));
+        sag_tensor *rounded = cast(dy, SAG_BF16), *want = cast(rounded, SAG_F32), *whole = cast(x, SAG_I32);
+        sag_tensor *h[2] = {cast(x, SAG_BF16), readers == 2 ? cast(x, SAG_BF16) : NULL}, *y[2] = {0}, *sum = NULL;
+        for (int k = 0; k < readers; k++) y[k] = cast(h[k], SAG_F32);
+        if (readers == 2) sum = apply(SAG_OP_add, y, NULL);
+        assert_ok(sag_tape_backward_from(sum ? sum : y[0], dy));
+        assert_non_null(sag_tensor_grad(x));
+        for (int i = 0; i < N; i++) assert_true(f32(sag_tensor_grad(x))[i] == (float)readers * f32(want)[i]);
+        sag_tensor *all[] = {x, dy, rounded, want, whole, h[0], h[1], y[0], y[1], sum};
+        for (int k = 0; k < 10; k++) sag_tensor_release(all[k]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gradient_of_cast),
         cmocka_unit_test(test_every_value_comes_back), cmocka_unit_test(test_flip_and_noise), cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_bf16_rounding),          cmocka_unit_test(test_whole_numbers),
     };

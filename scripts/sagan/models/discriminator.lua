@@ -76,9 +76,9 @@ function Discriminator:forward(x, labels)
     if self.classes and not self.classifier and not labels then
         error("D: this discriminator is conditional: D(images, labels)", 3)
     end
-    local h = parts.run(self.stages, x)
+    local h = parts.run(self.stages, parts.lower(self, x))
     core.set_path(self.full_path)
-    h = ops.global_sum_pool(ops.relu(h))
+    h = parts.raise(ops.global_sum_pool(ops.relu(h)))
     local logits = self.linear(h)
     if self.classifier then return logits, self.classifier(h) end
     if not self.embedding then return logits end

@@ -69,10 +69,10 @@ function Generator:forward(z, labels)
     local h = self.linear(z)
     core.set_path(self.full_path)
     h = h:reshape(z:size(1), 4, 4, self.first_channels)
-    h = parts.run(self.stages, h, labels)
+    h = parts.run(self.stages, parts.lower(self, h), labels)
     h = self.conv(self.bn(h))
     core.set_path(self.full_path)
-    return core.ops.tanh(h)
+    return core.ops.tanh(parts.raise(h))
 end
 
 function Generator:describe()

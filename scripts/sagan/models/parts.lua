@@ -1,5 +1,6 @@
 --- What generator and discriminator build in the same way from the `model` part of a configuration.
 
+local core = require "sagan.core"
 local nn = require "sagan.nn"
 
 local parts = {}
@@ -103,6 +104,20 @@ function parts.run(stages, x, labels)
     end
     return h
 end
+
+--- x in the dtype that the network keeps between its layers (Module.activations).
+---@param net sagan.nn.Module
+---@param x sagan.Tensor  f32
+---@return sagan.Tensor
+function parts.lower(net, x)
+    local dtype = net.activations or "f32"
+    return dtype == "f32" and x or core.ops.cast(x, dtype)
+end
+
+--- x in f32 again: what leaves a network, and what its heads compute with.
+---@param x sagan.Tensor
+---@return sagan.Tensor
+function parts.raise(x) return x.dtype == "f32" and x or core.ops.cast(x, "f32") end
 
 --- The methods that both networks have for their attention modules.
 ---@param class table

@@ -30,6 +30,8 @@ local core = require "sagan.core"
 ---                                time, the same bits. At any time, of any module; of a module in another one it adds nothing
 ---@field update_spectral? boolean    of a root: training passes store u and v
 ---@field update_statistics? boolean  of a root: training passes move running statistics
+---@field activations? "f32"|"bf16"   of a root: what lies between its layers. Parameters, statistics, what goes in and what
+---                                comes out are f32; f32 if absent
 ---@field watch? fun(module: sagan.nn.Module, ...: any)  of a root: is told what each of its modules' calls returned, those
 ---                                inside first. What it means to hold on to it must :keep(), and of what others release it
 ---                                needs a handle of its own, such as a view. sagan/replay.lua looks into a step with it
