@@ -65,6 +65,18 @@ static int l_winograd(lua_State *L)
     return 1;
 }
 
+/* tf32([on]) -> whether products of f32 on CUDA may round their factors to 11 bits */
+static int l_tf32(lua_State *L)
+{
+    sag_context *ctx = lsag_context(L);
+    if (!lua_isnoneornil(L, 1)) {
+        luaL_checktype(L, 1, LUA_TBOOLEAN);
+        sag_context_set_tf32(ctx, lua_toboolean(L, 1));
+    }
+    lua_pushboolean(L, sag_context_tf32(ctx));
+    return 1;
+}
+
 static int l_synchronize(lua_State *L)
 {
     lsag_check_status(L, sag_context_synchronize(lsag_context(L)));
@@ -235,6 +247,7 @@ void lsag_add_context(lua_State *L)
                                          {"isa", l_isa},
                                          {"threads", l_threads},
                                          {"winograd", l_winograd},
+                                         {"tf32", l_tf32},
                                          {"synchronize", l_synchronize},
                                          {"set_path", l_set_path},
                                          {"path", l_path},

@@ -41,6 +41,7 @@ local device = {
     { "isa", "", "string", "The SIMD level of the CPU kernels." },
     { "threads", "n:integer?", "integer", "CPU threads in use; with n, sets them (0: all cores). Results do not depend on it." },
     { "winograd", "on:boolean?", "boolean", "Whether 3x3 convolutions on the CPU may use Winograd's algorithm; with on, sets it. It changes the roundings." },
+    { "tf32", "on:boolean?", "boolean", "Whether products of f32 on CUDA may round their factors to tf32 (10 bits after the point); with on, sets it." },
     { "synchronize", "", "", "Waits for the device." },
     { "set_path", "path:string?", "string?", "The module path that error messages carry; returns the one before." },
     { "path", "", "string?", "The module path in use." },

@@ -52,12 +52,14 @@ end
 function Rebuilt:as_the_run(f, ...)
     local device = core.device()
     core.device(self.device)
-    local winograd = core.winograd()
+    local winograd, tf32 = core.winograd(), core.tf32()
     local _ <close> = setmetatable({}, { __close = function()
         core.winograd(winograd)
+        core.tf32(tf32)
         core.device(device)
     end })
     core.winograd(self.config.winograd)
+    run_setup.precision(self.config.precision)
     return f(...)
 end
 

@@ -20,6 +20,18 @@ function run_setup.device(config)
     return device
 end
 
+--- Which products may be rounded on the way in, from now on, in the current device's context. What networks keep in bf16 is
+--- theirs to say (Module.activations).
+---@param precision "f32"|"tf32"|"bf16"
+function run_setup.precision(precision) core.tf32(precision ~= "f32") end
+
+--- What a device is, in words: a SIMD level, a card and its driver.
+---@param device "cpu"|"cuda"
+---@return string
+function run_setup.device_name(device)
+    return device == "cpu" and core.isa() or core.cuda.name()
+end
+
 ---@class sagan.TrainingData
 ---@field set sagan.Dataset        split "train"
 ---@field name string

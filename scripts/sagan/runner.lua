@@ -162,6 +162,7 @@ local function train(config, data, folder, last)
     local Trainer = require "sagan.trainer"
     core.threads(config.threads)
     core.winograd(config.winograd)
+    run_setup.precision(config.precision)
     local trainer = Trainer.new(config, data)
     trainer.folder = folder
     local G, D = trainer.G, trainer.D

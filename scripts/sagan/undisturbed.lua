@@ -41,10 +41,11 @@ return function(nets, f, ...)
     for i, net in ipairs(nets) do
         kept[i] = { net = net, fields = plain_fields(net), buffers = net.buffer_slab:clone(), learns = net.slab.requires_grad }
     end
-    local device, winograd = core.device(), core.winograd()
+    local device, winograd, tf32 = core.device(), core.winograd(), core.tf32()
     local _ <close> = setmetatable({}, { __close = function()
         core.device(device)
         core.winograd(winograd)
+        core.tf32(tf32)
         for _, k in ipairs(kept) do
             restore_fields(k.fields)
             k.net.buffer_slab:copy_(k.buffers)

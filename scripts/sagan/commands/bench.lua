@@ -5,6 +5,7 @@ local json = require "sagan.json"
 local profile_table = require "sagan.profile_table"
 local experiment = require "sagan.experiment"
 local options = require "sagan.options"
+local run_setup = require "sagan.run_setup"
 
 local HELP = [[
 sagan-lua bench [options]
@@ -14,6 +15,8 @@ Times whole training steps (one D step, one G step, hinge, Adam) on random pictu
   --res N --width N --batch N --attention SIZE|none   one case instead of the standard three
   --steps N       timed steps a case (default 5)
   --threads N     (default: all cores)
+  --device NAME   cpu or cuda (default: cuda where there is one)
+  --precision P   f32, tf32 or bf16; the last two on cuda only (default f32)
   --recompute     with train.recompute = "blocks": less memory, more time
   --profile       also time, arithmetic and memory traffic by kernel, beside what this machine does at best
   --memory        peak memory of one attention step at N = 1024, 4096 and 16384 positions
@@ -25,7 +28,8 @@ attention 32.
 
 Examples
   sagan-lua bench
-  sagan-lua bench --res 64 --width 32 --batch 16 --attention none --steps 20 --json bench.json]]
+  sagan-lua bench --res 64 --width 32 --batch 16 --attention none --steps 20 --json bench.json
+  sagan-lua bench --res 128 --width 64 --batch 256 --attention 64 --precision bf16 --profile]]
 
 local STANDARD = {
     { res = 32, width = 64, batch = 64, attention = 16 },
@@ -43,7 +47,7 @@ end
 local OPTIONS = {
     ["--res"] = { "res", "count" }, ["--width"] = { "width", "count" }, ["--batch"] = { "batch", "count" },
     ["--attention"] = { "attention", "text" }, ["--steps"] = { "steps", "count" }, ["--threads"] = { "threads", "count" },
-    ["--json"] = { "json", "text" }, ["--profile"] = { "profile" }, ["--recompute"] = { "recompute" }, ["--memory"] = { "memory" },
+    ["--device"] = { "device", "text" }, ["--precision"] = { "precision", "text" }, ["--json"] = { "json", "text" }, ["--profile"] = { "profile" }, ["--recompute"] = { "recompute" }, ["--memory"] = { "memory" },
 }
 
 local function parse(args)
@@ -56,6 +60,15 @@ local function parse(args)
         if not size or size < 1 then return nil, ("--attention needs a size or none, not '%s'"):format(o.attention) end
         o.attention = size
     end
+    local settings = { device = o.device or "auto", precision = o.precision or "f32" }
+    for name, values in pairs { device = { auto = true, cpu = true, cuda = true }, precision = { f32 = true, tf32 = true, bf16 = true } } do
+        if not values[settings[name]] then
+            return nil, ("--%s is %s, not '%s'"):format(name, name == "device" and "cpu or cuda" or "f32, tf32 or bf16", settings[name])
+        end
+    end
+    local device, message2 = run_setup.device(settings)
+    if not device then return nil, message2 end
+    o.device, o.precision = device, settings.precision
     return o
 end
 
@@ -73,6 +86,7 @@ local function config_of(case)
         name = "bench", recipe = "paper", profile = "quick",
         model = { resolution = case.res, width = case.width, attention = { generator = sizes, discriminator = sizes } },
         train = { batch = case.batch, recompute = case.recompute and "blocks" or "none" },
+        precision = case.precision,
     }, {})
     if not configs then return nil, message end
     local config = configs[1]
@@ -88,7 +102,7 @@ local function resident_peak()
 end
 
 --- Times one case.
----@param case {res: integer, width: integer, batch: integer, attention: integer|"none", recompute: boolean?}
+---@param case {res: integer, width: integer, batch: integer, attention: integer|"none", recompute: boolean?, precision: string?}
 ---@param steps integer
 ---@param profile boolean?
 ---@return table? figures ms_per_step (median), images_per_s, peak_mib and the case
@@ -106,7 +120,11 @@ function bench.run_case(case, steps, profile)
         images:copy_(picture)
         labels:fill_(3)
     end }
-    for _ = 1, 2 do trainer:iterate() end
+    if profile then -- a recorded step is one launch: its kernels can be told apart only one by one
+        trainer.d_step = function() trainer:discriminator_step() end
+        trainer.g_step = function() trainer:generator_step() end
+    end
+    for _ = 1, 3 do trainer:iterate() end -- the third replays, where steps are recorded
     core.reset_peak()
     if profile then core.profile(true) end
     local times = {}
@@ -121,6 +139,7 @@ function bench.run_case(case, steps, profile)
     local ms = median(times) * 1000
     return {
         res = case.res, width = case.width, batch = case.batch, attention = case.attention, recompute = case.recompute,
+        precision = case.precision,
         steps = steps, ms_per_step = ms, images_per_s = case.batch * 1000 / ms, peak_mib = core.memory().bytes_peak / 2 ^ 20,
         rss_peak_mib = resident_peak(),
         times_ms = (function()
@@ -161,12 +180,15 @@ function bench.main(args)
         return 0
     end
     if o.threads then core.threads(o.threads) end
+    core.device(o.device)
+    run_setup.precision(o.precision)
     local quiet = o.json == "-"
     local function say(...)
         if not quiet then print(string.format(...)) end
     end
-    local result = { machine = { device = core.device(), isa = core.isa(), threads = core.threads(), version = core.version }, cases = {} }
-    say("device %s, %s, %d threads", core.device(), core.isa(), core.threads())
+    local result = { machine = { device = core.device(), detail = run_setup.device_name(core.device()), threads = core.threads(),
+        precision = o.precision, version = core.version }, cases = {} }
+    say("device %s, %s, %d threads, %s", core.device(), result.machine.detail, core.threads(), o.precision)
     local machine = o.profile and profile_table.machine()
     if machine then
         result.machine.gflops, result.machine.gbytes = machine.gflops, machine.gbytes
@@ -187,7 +209,7 @@ function bench.main(args)
         end
         say("%5s %6s %6s %10s %12s %12s %10s", "res", "width", "batch", "attention", "ms a step", "images/s", "peak MiB")
         for _, case in ipairs(cases) do
-            case.recompute = o.recompute
+            case.recompute, case.precision = o.recompute, o.precision
             local row, why = bench.run_case(case, o.steps, o.profile)
             if not row then return fail(why) end
             collectgarbage()

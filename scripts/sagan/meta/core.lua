@@ -263,6 +263,11 @@ function core.threads(n) end
 ---@return boolean
 function core.winograd(on) end
 
+--- Whether products of f32 on CUDA may round their factors to tf32 (10 bits after the point); with on, sets it.
+---@param on? boolean
+---@return boolean
+function core.tf32(on) end
+
 --- Waits for the device.
 function core.synchronize() end
 
