@@ -71,7 +71,7 @@ int sag_context_threads(const sag_context *ctx);
 /* May 3x3 convolutions use Winograd's algorithm, in f32 on the CPU? On at first: faster, and other roundings. */
 void sag_context_set_winograd(sag_context *ctx, bool on);
 bool sag_context_winograd(const sag_context *ctx);
-/* CUDA: whether products of f32 may round their factors to tf32 (10 bits after the point) and use the tensor cores. */
+/* May products of f32 round their factors to tf32, on CUDA? Off at first. */
 void sag_context_set_tf32(sag_context *ctx, bool on);
 bool sag_context_tf32(const sag_context *ctx);
 sag_status sag_context_synchronize(sag_context *ctx);
