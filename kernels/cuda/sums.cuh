@@ -74,6 +74,7 @@ __device__ static inline float cuda_sum_group(const M &m, const T *x, const T *z
 /* Rows of `length` elements in `pieces` of `piece` elements; a block to a piece. */
 struct cuda_sum_line {
     int64_t length, piece, pieces, units;
+    cuda_divisor by_pieces;
 };
 
 template <int V, typename T, typename M, typename F>
@@ -81,7 +82,8 @@ __global__ void __launch_bounds__(CUDA_BLOCK) line_sums_kernel(cuda_sum_line l, 
 {
     m.begin();
     for (int64_t unit = blockIdx.x; unit < l.units; unit += gridDim.x) {
-        const int64_t o = unit / l.pieces, at = (unit - o * l.pieces) * l.piece, first = o * l.length + at;
+        int64_t p = unit;
+        const int64_t o = l.by_pieces.split(p), at = p * l.piece, first = o * l.length + at;
         const int64_t n = l.length - at < l.piece ? l.length - at : l.piece, groups = n / V;
         float s[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         int64_t g = threadIdx.x;
@@ -119,6 +121,7 @@ __global__ void __launch_bounds__(CUDA_BLOCK) row_sums_kernel(int64_t outer, int
  */
 struct cuda_sum_panel {
     int64_t rows, cols, tiles, block_rows, pieces, units;
+    cuda_divisor by_tiles, by_pieces;
     int width, repeat, fold; /* fold: least power of two >= repeat */
 };
 
@@ -161,7 +164,10 @@ __global__ void __launch_bounds__(CUDA_BLOCK) panel_sums_kernel(cuda_sum_panel l
     m.begin();
     const int r = (int)threadIdx.x / l.width, c = (int)threadIdx.x - r * l.width;
     for (int64_t unit = blockIdx.x; unit < l.units; unit += gridDim.x) {
-        const int64_t tile = unit % l.tiles, block = unit / l.tiles, o = block / l.pieces, piece = block - o * l.pieces;
+        int64_t tile = unit;
+        const int64_t block = l.by_tiles.split(tile);
+        int64_t piece = block;
+        const int64_t o = l.by_pieces.split(piece);
         const int64_t col = (tile * l.width + c) * V, last = piece * l.block_rows + l.block_rows;
         const int64_t end = last < l.rows ? last : l.rows, base = o * l.rows * l.cols + col, step = l.repeat * l.cols;
         const bool here = r < l.repeat && col < l.cols;
@@ -195,7 +201,8 @@ template <typename F> __global__ void __launch_bounds__(CUDA_BLOCK) combine_sums
     CUDA_SHARED(double, shared, [CUDA_BLOCK]);
     const int r = (int)threadIdx.x / l.width, c = (int)threadIdx.x - r * l.width;
     for (int64_t unit = blockIdx.x; unit < l.units; unit += gridDim.x) {
-        const int64_t o = unit / l.tiles, col = (unit - o * l.tiles) * l.width + c;
+        int64_t tile = unit;
+        const int64_t o = l.by_tiles.split(tile), col = tile * l.width + c;
         const bool here = r < l.repeat && col < l.cols;
         double s[1] = {0.0};
         if (here) {
@@ -211,13 +218,14 @@ template <typename F> __global__ void __launch_bounds__(CUDA_BLOCK) combine_sums
 
 static inline cuda_sum_panel cuda_sum_panel_of(int64_t outer, int64_t rows, int64_t cols, int v, int widest)
 {
-    cuda_sum_panel l = {rows, cols, 1, rows, 1, 0, 1, 1, 1};
+    cuda_sum_panel l = {rows, cols, 1, rows, 1, 0, cuda_divisor_of(1, 1), cuda_divisor_of(1, 1), 1, 1, 1};
     const int64_t groups = cols / v;
     l.width = (int)(groups < widest ? groups : widest);
     l.repeat = CUDA_BLOCK / l.width;
     while (l.fold < l.repeat) l.fold *= 2;
     l.tiles = cuda_ceil_div(groups, l.width);
     l.units = outer * l.tiles;
+    l.by_tiles = cuda_divisor_of(l.tiles, l.units);
     return l;
 }
 
@@ -246,12 +254,13 @@ static int cuda_line_sums(sag_kernel_env *env, const T *x, const T *z, int64_t o
         if (length % V == 0) return CUDA_LAUNCH(env, (row_sums_kernel<V, T, M, F>), blocks, CUDA_BLOCK, 0, outer, length, x, z, m, f);
         return CUDA_LAUNCH(env, (row_sums_kernel<1, T, M, F>), blocks, CUDA_BLOCK, 0, outer, length, x, z, m, f);
     }
-    cuda_sum_line l = {length, length, 1, outer};
+    cuda_sum_line l = {length, length, 1, outer, cuda_divisor_of(1, 1)};
     l.pieces = cuda_sum_pieces(outer, length, 1, (int64_t)CUDA_SUM_RUN * CUDA_BLOCK * V);
     l.piece = cuda_ceil_div(cuda_ceil_div(length, l.pieces), CUDA_BLOCK * V) * CUDA_BLOCK * V;
     l.pieces = l.piece > 0 ? cuda_ceil_div(length, l.piece) : 1;
     if (l.pieces < 1) l.pieces = 1;
     l.units = outer * l.pieces;
+    l.by_pieces = cuda_divisor_of(l.pieces, l.units);
     if (l.pieces == 1) return CUDA_LAUNCH(env, (line_sums_kernel<V, T, M, F>), cuda_blocks(l.units, 1), CUDA_BLOCK, 0, l, x, z, m, f);
     cuda_sum_keep keep = {(float *)env->scratch(env, (size_t)l.units * sizeof(float))};
     if (!keep.part) return SAG_KERNEL_NO_MEMORY;
@@ -268,6 +277,8 @@ static int cuda_panel_sums(sag_kernel_env *env, const T *x, const T *z, int64_t 
     l.pieces = l.block_rows > 0 ? cuda_ceil_div(rows, l.block_rows) : 1;
     if (l.pieces < 1) l.pieces = 1;
     l.units = outer * l.pieces * l.tiles;
+    l.by_pieces = cuda_divisor_of(l.pieces, l.units);
+    l.by_tiles = cuda_divisor_of(l.tiles, l.units);
     if (l.pieces == 1) return CUDA_LAUNCH(env, (panel_sums_kernel<V, T, M, F>), cuda_blocks(l.units, 1), CUDA_BLOCK, 0, l, x, z, m, f);
     cuda_sum_keep keep = {(float *)env->scratch(env, (size_t)(outer * l.pieces * cols) * sizeof(float))};
     if (!keep.part) return SAG_KERNEL_NO_MEMORY;
