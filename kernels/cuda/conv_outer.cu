@@ -17,8 +17,10 @@
 struct outer_job {
     conv_outer_job g;
     int64_t pixels, per_piece; /* of a phase; of a piece, a multiple of every depth */
-    bool whole_x, whole_y, whole_sums;
+    bool whole_sums;
 };
+
+enum { WHOLE_X = 1, WHOLE_Y = 2 }; /* chunks of x are aligned and of one tap; chunks of dy are aligned */
 
 /* Pixel (i, j) of a phase: where it lies in dy, -1 beyond the last; where its patch starts in x. */
 struct outer_pixel {
@@ -61,8 +63,8 @@ __device__ static outer_pixel pixel_of(const pixel_walk &w, const conv_outer_job
     return p;
 }
 
-template <typename T, conv_math MATH, int ROWS, int COLS, int WARPS_DOWN>
-__global__ void __launch_bounds__(CONV_THREADS, 2) conv_outer_kernel(outer_job job)
+template <typename T, conv_math MATH, int ROWS, int COLS, int WARPS_DOWN, int WHOLE>
+__global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2 : 1) conv_outer_kernel(outer_job job)
 {
     typedef conv_tile<MATH, ROWS, COLS, WARPS_DOWN> tile_type;
     typedef typename tile_type::element E;
@@ -71,6 +73,7 @@ __global__ void __launch_bounds__(CONV_THREADS, 2) conv_outer_kernel(outer_job j
     enum { y_chunks = ROWS / chunk, x_chunks = COLS / chunk, y_lines = CONV_THREADS / y_chunks, x_lines = CONV_THREADS / x_chunks };
     CUDA_DYNAMIC_SHARED(char, stage);
     CUDA_SHARED(outer_pixel, pixel, [2][depth]); /* of the next stage to load, and the one behind it */
+    CUDA_SHARED(pixel_walk, walk, [depth]);      /* the first threads' own, here to spare registers */
 
     const conv_outer_job &g = job.g;
     const int tid = (int)threadIdx.x;
@@ -89,24 +92,22 @@ __global__ void __launch_bounds__(CONV_THREADS, 2) conv_outer_kernel(outer_job j
     const int tap = x_col / g.c, c = x_col - tap * g.c, u = tap / g.s, v = tap - u * g.s;
     const int64_t tap_at = ((int64_t)u * g.w + v) * g.c + c;
 
-    pixel_walk walk = pixels_from(g, first + tid, end, depth); /* of the first `depth` threads */
+    if (tid < depth) walk[tid] = pixels_from(g, first + tid, end, depth);
     auto place = [&](int t) {
         if (tid >= depth) return;
-        pixel[t & 1][tid] = pixel_of(walk, g, a, b);
-        pixels_on(&walk, g);
+        pixel[t & 1][tid] = pixel_of(walk[tid], g, a, b);
+        pixels_on(&walk[tid], g);
     };
     auto load = [&](int t) {
         E *ys = reinterpret_cast<E *>(stage + t % stages * stage_bytes), *xs = ys + depth * y_pitch;
         const outer_pixel *at = pixel[t & 1];
-        bool whole_y = false, whole_x = false;
-        if constexpr (sizeof(T) == sizeof(E)) whole_y = job.whole_y, whole_x = job.whole_x;
 #pragma unroll
         for (int n = 0; n < (depth + y_lines - 1) / y_lines; n++) {
             const int line = y_line + n * y_lines;
             if (line >= depth) break;
             E *to = ys + line * y_pitch + tid % y_chunks * chunk;
             const int64_t y = at[line].y;
-            if (whole_y) {
+            if constexpr ((WHOLE & WHOLE_Y) != 0) {
                 const bool in = y >= 0 && y_col < g.k;
                 cp_async_16(to, in ? dy + y + y_col : dy, in);
             } else {
@@ -119,7 +120,7 @@ __global__ void __launch_bounds__(CONV_THREADS, 2) conv_outer_kernel(outer_job j
             if (line >= depth) break;
             E *to = xs + line * x_pitch + tid % x_chunks * chunk;
             const outer_pixel p = at[line];
-            if (whole_x) {
+            if constexpr ((WHOLE & WHOLE_X) != 0) {
                 const bool in = x_col < width && (unsigned)(p.i + u) < (unsigned)g.h && (unsigned)(p.j + v) < (unsigned)g.w;
                 cp_async_16(to, in ? x + p.x + tap_at : x, in);
             } else {
@@ -197,13 +198,20 @@ static int launch(sag_kernel_env *env, conv_outer_job *g)
     g->sums = static_cast<float *>(env->scratch(env, (rows * (size_t)width + 1) * sizeof(float)));
     g->bias_sums = static_cast<float *>(env->scratch(env, rows * sizeof(float)));
     if (!g->sums || !g->bias_sums) return SAG_KERNEL_NO_MEMORY;
-    const int64_t chunk = 16 / (int64_t)sizeof(T);
-    job.whole_x = g->c % chunk == 0 && conv_aligned(g->x);
-    job.whole_y = g->k % chunk == 0 && conv_aligned(g->dy);
     job.whole_sums = width % 4 == 0;
     job.g = *g;
-    return CUDA_LAUNCH(env, (conv_outer_kernel<T, MATH, ROWS, COLS, WARPS_DOWN>), dim3((unsigned)tiles, (unsigned)g->phases, (unsigned)pieces),
-                       CONV_THREADS, (size_t)tile_type::stages * tile_type::column_bytes, job);
+    /* Of the mixed cases those that occur: an image's channels beside a map's, at either end of a network. */
+    enum { both = sizeof(T) == sizeof(typename tile_type::element) ? WHOLE_X | WHOLE_Y : 0 };
+    enum { mixed = both & (ROWS == 16 ? WHOLE_X : COLS == 64 ? WHOLE_Y : 0) };
+    const int whole = (g->c % tile_type::chunk == 0 && conv_aligned(g->x) ? WHOLE_X : 0) |
+                      (g->k % tile_type::chunk == 0 && conv_aligned(g->dy) ? WHOLE_Y : 0);
+    const dim3 grid((unsigned)tiles, (unsigned)g->phases, (unsigned)pieces);
+    const size_t shared = (size_t)tile_type::stages * tile_type::column_bytes;
+    if ((whole & both) == (WHOLE_X | WHOLE_Y))
+        return CUDA_LAUNCH(env, (conv_outer_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, both>), grid, CONV_THREADS, shared, job);
+    if ((whole & mixed) != 0)
+        return CUDA_LAUNCH(env, (conv_outer_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, mixed>), grid, CONV_THREADS, shared, job);
+    return CUDA_LAUNCH(env, (conv_outer_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, 0>), grid, CONV_THREADS, shared, job);
 }
 
 /* The tile by shape: 16 rows for the layer that ends in an image, small ones where dw is. */

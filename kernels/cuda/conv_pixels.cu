@@ -18,7 +18,7 @@ struct pixels_job {
     conv_pixels_job g;
     conv_lines lines;
     int first_phase, phases_s; /* scatter: number of phases in a row of them */
-    bool whole_x, whole_y;
+    bool whole_y;
 };
 
 /* One phase of outputs: pixels {rows, cols} at (step i + a, step j + b), input from (in_step i + top, in_step j + left) on. */
@@ -83,8 +83,9 @@ __device__ static void walk_on(patch_walk *w, const pixels_phase &p, int channel
     if (w->v >= p.s) w->v -= p.s, w->u++;
 }
 
-template <typename T, conv_math MATH, int ROWS, int COLS, int WARPS_DOWN>
-__global__ void __launch_bounds__(CONV_THREADS, 2) conv_pixels_kernel(pixels_job job)
+/* WHOLE: chunks of x are aligned and of one tap. Gathering wants more registers, for its loads in flight. */
+template <typename T, conv_math MATH, int ROWS, int COLS, int WARPS_DOWN, bool WHOLE>
+__global__ void __launch_bounds__(CONV_THREADS, WHOLE ? 2 : 1) conv_pixels_kernel(pixels_job job)
 {
     typedef conv_tile<MATH, ROWS, COLS, WARPS_DOWN> tile_type;
     typedef typename tile_type::element E;
@@ -107,28 +108,22 @@ __global__ void __launch_bounds__(CONV_THREADS, 2) conv_pixels_kernel(pixels_job
     const E *w = static_cast<const E *>(job.lines.data) + (int64_t)p.lines * g.k * job.lines.pitch;
     const int line = tid >> 2, q = tid & 3;
     const int to = line * CONV_LINE + ((q ^ (line >> 1 & 3)) << 4); /* the same for line + 64 */
-    int row_i[a_copies], row_j[a_copies];
-    const T *row_at[a_copies];
+    pixels_row held[a_copies]; /* plain sums need the registers, and have the time to read it again */
 #pragma unroll
-    for (int n = 0; n < a_copies; n++) {
-        const pixels_row &mine = row[line + n * lines_at_once];
-        row_i[n] = mine.i, row_j[n] = mine.j, row_at[n] = x + mine.in;
-    }
+    for (int n = 0; n < a_copies; n++) held[n] = row[line + n * lines_at_once];
     const E *w_at = w + (int64_t)(col0 + line) * job.lines.pitch + q * chunk;
     patch_walk walk = walk_from(q * chunk, depth, p, g.c);
 
     const int steps = (p.r * p.s * g.c + depth - 1) / depth;
     auto load = [&](int slot) {
         char *a = stage + slot * stage_bytes + to, *b = a + ROWS * CONV_LINE;
-        bool whole = false;
-        if constexpr (sizeof(T) == sizeof(E)) whole = job.whole_x;
-        if (whole) {
+        if constexpr (WHOLE) {
             const int64_t tap = ((int64_t)walk.u * g.w + walk.v) * g.c + walk.c;
 #pragma unroll
             for (int n = 0; n < a_copies; n++) {
-                const bool in = walk.u < p.r && (unsigned)(row_i[n] + walk.u) < (unsigned)g.h &&
-                                (unsigned)(row_j[n] + walk.v) < (unsigned)g.w;
-                cp_async_16(a + n * lines_at_once * CONV_LINE, in ? row_at[n] + tap : x, in);
+                const pixels_row &mine = MATH == CONV_PLAIN ? row[line + n * lines_at_once] : held[n];
+                const bool in = walk.u < p.r && (unsigned)(mine.i + walk.u) < (unsigned)g.h && (unsigned)(mine.j + walk.v) < (unsigned)g.w;
+                cp_async_16(a + n * lines_at_once * CONV_LINE, in ? x + mine.in + tap : x, in);
             }
         } else {
 #pragma unroll 1
@@ -183,12 +178,17 @@ template <typename T, conv_math MATH, int ROWS, int COLS, int WARPS_DOWN>
 static int launch(sag_kernel_env *env, pixels_job *job, int64_t pixels, int phases)
 {
     typedef conv_tile<MATH, ROWS, COLS, WARPS_DOWN> tile_type;
+    enum { shared = tile_type::stages * tile_type::line_bytes, can_be_whole = sizeof(T) == sizeof(typename tile_type::element) };
+    const bool whole = can_be_whole && job->g.c % tile_type::chunk == 0 && conv_aligned(job->g.x);
     const int64_t blocks = cuda_ceil_div(pixels, ROWS) * cuda_ceil_div(job->g.k, COLS);
     if (blocks >= INT32_MAX) return SAG_KERNEL_UNSUPPORTED;
     for (job->first_phase = 0; job->first_phase < phases; job->first_phase += 1 << 15) {
         const unsigned z = (unsigned)conv_least(phases - job->first_phase, 1 << 15);
-        CUDA_TRY(CUDA_LAUNCH(env, (conv_pixels_kernel<T, MATH, ROWS, COLS, WARPS_DOWN>), dim3((unsigned)blocks, 1, z), CONV_THREADS,
-                             (size_t)tile_type::stages * tile_type::line_bytes, *job));
+        const dim3 grid((unsigned)blocks, 1, z);
+        if (whole)
+            CUDA_TRY(CUDA_LAUNCH(env, (conv_pixels_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, can_be_whole>), grid, CONV_THREADS, shared, *job));
+        else
+            CUDA_TRY(CUDA_LAUNCH(env, (conv_pixels_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, false>), grid, CONV_THREADS, shared, *job));
     }
     return SAG_KERNEL_OK;
 }
@@ -221,7 +221,6 @@ int conv_pixels(sag_kernel_env *env, const conv_pixels_job *g, const conv_weight
     if (pixels == 0 || g->k == 0) return SAG_KERNEL_OK;
     if (phases >= INT32_MAX) return SAG_KERNEL_UNSUPPORTED;
     const int64_t chunk = 16 / (int64_t)conv_size_of(g->act);
-    job.whole_x = g->c % chunk == 0 && conv_aligned(g->x);
     job.whole_y = g->k % chunk == 0 && conv_aligned(g->y);
     CUDA_TRY(conv_lay_out(env, g, weights, math, &job.lines));
     if (g->act == SAG_F32)

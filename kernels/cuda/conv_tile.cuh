@@ -151,6 +151,7 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
         const int tid = (int)threadIdx.x;
         if constexpr (MATH == CONV_PLAIN) {
             const int ty = tid >> 4, tx = tid & 15;
+#pragma unroll 1
             for (int q = 0; q < 4; q++) {
                 const char *pa = a + ty * CONV_LINE + ((q ^ (ty >> 1 & 3)) << 4);
                 const char *pb = b + tx * CONV_LINE + ((q ^ (tx >> 1 & 3)) << 4);
