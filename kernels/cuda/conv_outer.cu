@@ -73,7 +73,8 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2
     enum { y_chunks = ROWS / chunk, x_chunks = COLS / chunk, y_lines = CONV_THREADS / y_chunks, x_lines = CONV_THREADS / x_chunks };
     CUDA_DYNAMIC_SHARED(char, stage);
     CUDA_SHARED(outer_pixel, pixel, [2][depth]); /* of the next stage to load, and the one behind it */
-    CUDA_SHARED(pixel_walk, walk, [depth]);      /* the first threads' own, here to spare registers */
+    CUDA_SHARED(pixel_walk, walk, [depth]);      /* the first threads' own, as are the sums: here to spare registers */
+    CUDA_SHARED(double, bias, [ROWS]);
 
     const conv_outer_job &g = job.g;
     const int tid = (int)threadIdx.x;
@@ -86,6 +87,7 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2
     const int steps = (int)((end - first + depth - 1) / depth);
 
     const T *dy = static_cast<const T *>(g.dy), *x = static_cast<const T *>(g.x);
+    if (tid < ROWS) bias[tid] = 0.0;
     /* A thread copies the same chunk of every y_lines-th, x_lines-th pixel. */
     const int y_col = row0 + tid % y_chunks * chunk, x_col = col0 + tid % x_chunks * chunk;
     const int y_line = tid / y_chunks, x_line = tid / x_chunks;
@@ -142,7 +144,6 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2
     tile_type tile;
     tile.clear();
     const bool add_bias = g.want_bias && col0 == 0 && tid < ROWS;
-    double bias = 0.0;
     for (int t = 0; t < stages - 1; t++) {
         place(t);
         __syncthreads();
@@ -162,14 +163,14 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2
             float part = 0.0f;
 #pragma unroll 8
             for (int k = 0; k < depth; k++) part += cuda_float(ys[k * y_pitch + tid]);
-            bias += (double)part;
+            bias[tid] += (double)part;
         }
     }
     cp_async_wait<0>();
     __syncthreads();
 
     const int64_t piece = (int64_t)blockIdx.z * g.phases + blockIdx.y;
-    if (add_bias && row0 + tid < g.k) g.bias_sums[piece * g.k + row0 + tid] = (float)bias;
+    if (add_bias && row0 + tid < g.k) g.bias_sums[piece * g.k + row0 + tid] = (float)bias[tid];
     if (width == 0) return;
     const conv_target<float> target = {g.sums + piece * g.k * width, NULL, col0, width, 0, job.whole_sums};
     tile.template store<true>(stage, target, [&](int i) { return row0 + i < g.k ? (int64_t)(row0 + i) * width : (int64_t)-1; });

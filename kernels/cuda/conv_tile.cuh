@@ -220,7 +220,7 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
         enum { a_pitch = ROWS + CONV_PAD, b_pitch = COLS + CONV_PAD };
         const int tid = (int)threadIdx.x, lane = tid & 31, warp = tid >> 5;
         if constexpr (MATH == CONV_PLAIN) {
-#pragma unroll 4
+#pragma unroll 2
             for (int k = 0; k < depth; k++) {
                 float x[thread_rows], y[thread_cols];
                 load_column(x, a + k * a_pitch, tid >> 4);
