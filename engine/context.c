@@ -108,6 +108,16 @@ bool sag_context_winograd(const sag_context *ctx)
     return !ctx->env.no_winograd;
 }
 
+void sag_context_set_tf32(sag_context *ctx, bool on)
+{
+    ctx->env.tf32 = on;
+}
+
+bool sag_context_tf32(const sag_context *ctx)
+{
+    return ctx->env.tf32 != 0;
+}
+
 sag_status sag_context_synchronize(sag_context *ctx)
 {
     if (ctx->backend->synchronize(ctx->state) != SAG_KERNEL_OK) {

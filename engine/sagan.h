@@ -71,6 +71,9 @@ int sag_context_threads(const sag_context *ctx);
 /* May 3x3 convolutions use Winograd's algorithm, in f32 on the CPU? On at first: faster, and other roundings. */
 void sag_context_set_winograd(sag_context *ctx, bool on);
 bool sag_context_winograd(const sag_context *ctx);
+/* May products of f32 round their factors to tf32, on CUDA? Off at first. */
+void sag_context_set_tf32(sag_context *ctx, bool on);
+bool sag_context_tf32(const sag_context *ctx);
 sag_status sag_context_synchronize(sag_context *ctx);
 /* The module path that error messages and the profile carry, "G.block3.conv2"; the string is copied. */
 void sag_context_set_path(sag_context *ctx, const char *path);
