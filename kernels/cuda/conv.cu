@@ -6,8 +6,6 @@
  */
 #include "kernels/cuda/conv.cuh"
 
-extern "C" int cuda_tensor_cores(void); /* backend.cu */
-
 conv_math conv_math_for(const sag_kernel_env *env, sag_dtype act)
 {
     if (!cuda_tensor_cores()) return CONV_PLAIN;

@@ -133,6 +133,20 @@ const int32_t *i32(const sag_tensor *t)
     return host_data(t);
 }
 
+float *edit_f32(const sag_tensor *t)
+{
+    size_t bytes = (size_t)sag_tensor_numel(t) * sizeof(float);
+    float *p = malloc(bytes);
+    assert_ok(sag_tensor_read(t, p, bytes));
+    return p;
+}
+
+void end_edit(sag_tensor *t, float *p)
+{
+    assert_ok(sag_tensor_write(t, p, (size_t)sag_tensor_numel(t) * sizeof *p));
+    free(p);
+}
+
 void set_f32(sag_tensor *t, int64_t i, float x)
 {
     sag_tensor *one = NULL;

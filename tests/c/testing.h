@@ -49,6 +49,9 @@ sag_tensor *make_i32(int64_t n, const int32_t *values);
 const void *host_data(const sag_tensor *t);
 const float *f32(const sag_tensor *t);
 const int32_t *i32(const sag_tensor *t);
+/* A copy to be changed, and its way back; or one element. */
+float *edit_f32(const sag_tensor *t);
+void end_edit(sag_tensor *t, float *p);
 void set_f32(sag_tensor *t, int64_t i, float x);
 /* What may change a tensor ends the use of copies. */
 void testing_changed(void);

@@ -66,8 +66,9 @@ struct cuda_emulator_site {
     const char *file;
     int line;
 };
-#define CUDA_EMULATOR_HERE \
-    cuda_emulator_site { __builtin_FILE(), __builtin_LINE() }
+/* Two default arguments: the compiler evaluates one of a struct where the function is declared. */
+#define CUDA_EMULATOR_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+#define CUDA_EMULATOR_SITE (cuda_emulator_site{file, line})
 
 /* __shared__ arrays: one address for all threads of a block, found again by the slot. */
 struct cuda_emulator_slot {

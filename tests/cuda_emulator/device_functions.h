@@ -16,13 +16,13 @@ enum cuda_emulator_exchange {
 uint64_t cuda_emulator_exchange_bits(cuda_emulator_exchange kind, unsigned mask, uint64_t bits, int argument, int width,
                                      cuda_emulator_site at);
 
-static inline void __syncthreads(cuda_emulator_site at = CUDA_EMULATOR_HERE)
+static inline void __syncthreads(CUDA_EMULATOR_HERE)
 {
-    cuda_emulator_barrier(at);
+    cuda_emulator_barrier(CUDA_EMULATOR_SITE);
 }
-static inline void __syncwarp(unsigned mask = 0xffffffffu, cuda_emulator_site at = CUDA_EMULATOR_HERE)
+static inline void __syncwarp(unsigned mask = 0xffffffffu, CUDA_EMULATOR_HERE)
 {
-    cuda_emulator_syncwarp(mask, at);
+    cuda_emulator_syncwarp(mask, CUDA_EMULATOR_SITE);
 }
 
 template <typename T>
@@ -35,33 +35,33 @@ static inline T cuda_emulator_shuffle(cuda_emulator_exchange kind, unsigned mask
     memcpy(&x, &bits, sizeof x);
     return x;
 }
-template <typename T> static inline T __shfl_sync(unsigned mask, T x, int lane, int width = 32, cuda_emulator_site at = CUDA_EMULATOR_HERE)
+template <typename T> static inline T __shfl_sync(unsigned mask, T x, int lane, int width = 32, CUDA_EMULATOR_HERE)
 {
-    return cuda_emulator_shuffle(CUDA_EMULATOR_SHFL, mask, x, lane, width, at);
+    return cuda_emulator_shuffle(CUDA_EMULATOR_SHFL, mask, x, lane, width, CUDA_EMULATOR_SITE);
 }
-template <typename T> static inline T __shfl_xor_sync(unsigned mask, T x, int lanes, int width = 32, cuda_emulator_site at = CUDA_EMULATOR_HERE)
+template <typename T> static inline T __shfl_xor_sync(unsigned mask, T x, int lanes, int width = 32, CUDA_EMULATOR_HERE)
 {
-    return cuda_emulator_shuffle(CUDA_EMULATOR_SHFL_XOR, mask, x, lanes, width, at);
+    return cuda_emulator_shuffle(CUDA_EMULATOR_SHFL_XOR, mask, x, lanes, width, CUDA_EMULATOR_SITE);
 }
-template <typename T> static inline T __shfl_up_sync(unsigned mask, T x, unsigned by, int width = 32, cuda_emulator_site at = CUDA_EMULATOR_HERE)
+template <typename T> static inline T __shfl_up_sync(unsigned mask, T x, unsigned by, int width = 32, CUDA_EMULATOR_HERE)
 {
-    return cuda_emulator_shuffle(CUDA_EMULATOR_SHFL_UP, mask, x, (int)by, width, at);
+    return cuda_emulator_shuffle(CUDA_EMULATOR_SHFL_UP, mask, x, (int)by, width, CUDA_EMULATOR_SITE);
 }
-template <typename T> static inline T __shfl_down_sync(unsigned mask, T x, unsigned by, int width = 32, cuda_emulator_site at = CUDA_EMULATOR_HERE)
+template <typename T> static inline T __shfl_down_sync(unsigned mask, T x, unsigned by, int width = 32, CUDA_EMULATOR_HERE)
 {
-    return cuda_emulator_shuffle(CUDA_EMULATOR_SHFL_DOWN, mask, x, (int)by, width, at);
+    return cuda_emulator_shuffle(CUDA_EMULATOR_SHFL_DOWN, mask, x, (int)by, width, CUDA_EMULATOR_SITE);
 }
-static inline unsigned __ballot_sync(unsigned mask, int yes, cuda_emulator_site at = CUDA_EMULATOR_HERE)
+static inline unsigned __ballot_sync(unsigned mask, int yes, CUDA_EMULATOR_HERE)
 {
-    return (unsigned)cuda_emulator_exchange_bits(CUDA_EMULATOR_BALLOT, mask, yes != 0, 0, 32, at);
+    return (unsigned)cuda_emulator_exchange_bits(CUDA_EMULATOR_BALLOT, mask, yes != 0, 0, 32, CUDA_EMULATOR_SITE);
 }
-static inline int __any_sync(unsigned mask, int yes, cuda_emulator_site at = CUDA_EMULATOR_HERE)
+static inline int __any_sync(unsigned mask, int yes, CUDA_EMULATOR_HERE)
 {
-    return __ballot_sync(mask, yes, at) != 0;
+    return __ballot_sync(mask, yes, file, line) != 0;
 }
-static inline int __all_sync(unsigned mask, int yes, cuda_emulator_site at = CUDA_EMULATOR_HERE)
+static inline int __all_sync(unsigned mask, int yes, CUDA_EMULATOR_HERE)
 {
-    return __ballot_sync(mask, yes, at) == mask;
+    return __ballot_sync(mask, yes, file, line) == mask;
 }
 static inline void __threadfence() {}
 static inline void __threadfence_block() {}

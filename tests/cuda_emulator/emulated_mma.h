@@ -9,13 +9,13 @@ void cuda_emulator_cp_async(void *shared, const void *global, bool valid);
 void cuda_emulator_cp_commit();
 void cuda_emulator_cp_wait(int pending);
 
-static inline void mma_bf16_16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], cuda_emulator_site at = CUDA_EMULATOR_HERE)
+static inline void mma_bf16_16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], CUDA_EMULATOR_HERE)
 {
-    cuda_emulator_product(CUDA_EMULATOR_BF16_16816, d, a, b, at);
+    cuda_emulator_product(CUDA_EMULATOR_BF16_16816, d, a, b, CUDA_EMULATOR_SITE);
 }
-static inline void mma_tf32_1688(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], cuda_emulator_site at = CUDA_EMULATOR_HERE)
+static inline void mma_tf32_1688(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], CUDA_EMULATOR_HERE)
 {
-    cuda_emulator_product(CUDA_EMULATOR_TF32_1688, d, a, b, at);
+    cuda_emulator_product(CUDA_EMULATOR_TF32_1688, d, a, b, CUDA_EMULATOR_SITE);
 }
 /* To nearest, ties away: half of the last place that stays is added to the magnitude. */
 static inline uint32_t to_tf32(float x)
@@ -31,13 +31,13 @@ static inline uint32_t pack_bf16(float low, float high)
     cuda_store(&h, high);
     return (uint32_t)l.bits | (uint32_t)h.bits << 16;
 }
-static inline void ldmatrix_x4(uint32_t (&r)[4], const void *row, cuda_emulator_site at = CUDA_EMULATOR_HERE)
+static inline void ldmatrix_x4(uint32_t (&r)[4], const void *row, CUDA_EMULATOR_HERE)
 {
-    cuda_emulator_ldmatrix(r, row, false, at);
+    cuda_emulator_ldmatrix(r, row, false, CUDA_EMULATOR_SITE);
 }
-static inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void *row, cuda_emulator_site at = CUDA_EMULATOR_HERE)
+static inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void *row, CUDA_EMULATOR_HERE)
 {
-    cuda_emulator_ldmatrix(r, row, true, at);
+    cuda_emulator_ldmatrix(r, row, true, CUDA_EMULATOR_SITE);
 }
 static inline void cp_async_16(void *shared, const void *global, bool valid)
 {
