@@ -71,6 +71,9 @@ int sag_context_threads(const sag_context *ctx);
 /* May 3x3 convolutions use Winograd's algorithm, in f32 on the CPU? On at first: faster, and other roundings. */
 void sag_context_set_winograd(sag_context *ctx, bool on);
 bool sag_context_winograd(const sag_context *ctx);
+/* May products of f32 round their factors to tf32, on CUDA? Off at first. */
+void sag_context_set_tf32(sag_context *ctx, bool on);
+bool sag_context_tf32(const sag_context *ctx);
 sag_status sag_context_synchronize(sag_context *ctx);
 /* The module path that error messages and the profile carry, "G.block3.conv2"; the string is copied. */
 void sag_context_set_path(sag_context *ctx, const char *path);
@@ -201,7 +204,8 @@ sag_status sag_op_apply(sag_context *ctx, sag_op op, sag_tensor *const *in, cons
 
 typedef struct sag_graph sag_graph;
 /* Between begin and end the ops of `ctx` are recorded, not run; on the CPU begin returns SAG_ERR_UNSUPPORTED and the
- * caller simply calls its step each time. A read-back or a new device allocation while recording is an error. */
+ * caller simply calls its step each time. A read-back while recording is an error. Memory that the recording asks for
+ * belongs to the graph, and what else it touches lives as long as the graph does: no op between replays can get it. */
 sag_status sag_capture_begin(sag_context *ctx);
 sag_status sag_capture_end(sag_context *ctx, sag_graph **out);
 sag_status sag_graph_launch(sag_graph *g);

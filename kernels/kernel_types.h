@@ -26,6 +26,7 @@ typedef struct sag_kernel_env {
     void *stream; /* cudaStream_t on CUDA, NULL on the CPU */
     int threads;  /* CPU: width of every `omp parallel` */
     int no_winograd; /* CPU: 3x3 convolutions by plain sums only */
+    int tf32;        /* CUDA: products of f32 may round their factors to 10 bits of mantissa */
     void *(*scratch)(struct sag_kernel_env *env, size_t bytes); /* NULL when out of memory */
     void *owner;  /* the context that the arena belongs to */
     double flops; /* for the profile: multiplies and adds that a kernel really did, where it saves some; 0: it does not */

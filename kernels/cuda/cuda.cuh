@@ -36,6 +36,8 @@ extern "C" {
 
 /* Keeps what the driver said for backend->last_error(), with the kernel's name. backend.cu */
 extern "C" int cuda_report(cudaError_t error, const char *what);
+/* Whether the card has what mma.cuh asks for (sm_80 and newer). backend.cu */
+extern "C" int cuda_tensor_cores(void);
 
 #ifdef SAGAN_CUDA_EMULATOR
 #define CUDA_LAUNCH(env, kernel, grid, block, shared, ...) \

@@ -60,20 +60,29 @@ __device__ static inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void *ro
                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                 : "r"((uint32_t)__cvta_generic_to_shared(row)));
 }
-/* 16 bytes from global to shared memory, or 16 zero bytes if not valid (`global` must be a legal address even then). */
+/* 16 bytes from global to shared memory, or 16 zero bytes if not valid (`global` must be a legal address even then).
+ * Cards older than sm_80 copy at once, so that plain kernels may use the three of these everywhere. */
 __device__ static inline void cp_async_16(void *shared, const void *global, bool valid)
 {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+    *static_cast<uint4 *>(shared) = valid ? *static_cast<const uint4 *>(global) : make_uint4(0u, 0u, 0u, 0u);
+#else
     SAG_MMA_ASM("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"((uint32_t)__cvta_generic_to_shared(shared)), "l"(global),
                 "r"(valid ? 16 : 0));
+#endif
 }
 __device__ static inline void cp_async_commit()
 {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
     SAG_MMA_ASM("cp.async.commit_group;\n" ::);
+#endif
 }
 /* Until at most `pending` of this thread's groups are under way; a barrier must follow before others read. */
 template <int pending> __device__ static inline void cp_async_wait()
 {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
     SAG_MMA_ASM("cp.async.wait_group %0;\n" ::"n"(pending));
+#endif
 }
 
 #endif

@@ -216,5 +216,5 @@ int main(void)
         cmocka_unit_test_prestate(each_allocation_in_turn, &recomputed),
         cmocka_unit_test_prestate(each_allocation_of_a_warm_pass, &recomputed),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

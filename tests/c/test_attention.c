@@ -137,9 +137,11 @@ static void shifted(float centre, bool by_turns, int64_t d, int64_t e)
     sag_tensor *in[3];
     make_inputs(in, 1, nq, nk, d, e, 1);
     const float root = sqrtf(fabsf(centre));
-    float *q = sag_tensor_data(in[0]), *k = sag_tensor_data(in[1]);
+    float *q = edit_f32(in[0]), *k = edit_f32(in[1]);
     for (int64_t i = 0; i < nq; i++) q[i * d] = root;
     for (int64_t j = 0; j < nk; j++) k[j * d] = ((centre < 0) != (by_turns && j % 2) ? -root : root) + 0.3f * k[j * d];
+    end_edit(in[0], q);
+    end_edit(in[1], k);
     for (int i = 0; i < 3; i++) assert_ok(sag_tensor_require_grad(in[i]));
     sag_tensor *o = apply(SAG_OP_attention, in, &scale), *r = make_tensor(sag_shape3(1, nq, e), 4);
     dense t = dense_attention(in, scale, f32(r));
@@ -213,12 +215,14 @@ static void test_extreme_logits(void **state)
     in[0] = make_tensor_between(sag_shape3(1, n, 2), 1, -1, 1);
     in[1] = make_tensor_between(sag_shape3(1, n, 2), 2, -1, 1);
     in[2] = make_tensor(sag_shape3(1, n, 8), 3);
-    float *q = sag_tensor_data(in[0]), *k = sag_tensor_data(in[1]);
+    float *q = edit_f32(in[0]), *k = edit_f32(in[1]);
     for (int64_t i = 0; i < n; i++) { /* s_ij = 64 q_i k_j, whole numbers up to about 1e4 */
         q[2 * i] = (float)((i * 7) % 41 - 20);
         k[2 * i] = (float)((i * 5) % 17 - 8);
         q[2 * i + 1] = k[2 * i + 1] = 0;
     }
+    end_edit(in[0], q);
+    end_edit(in[1], k);
     const double scale = 64;
     for (int i = 0; i < 3; i++) assert_ok(sag_tensor_require_grad(in[i]));
     sag_tensor *o = apply(SAG_OP_attention, in, &scale), *r = make_tensor(sag_tensor_shape(o), 4);
@@ -242,13 +246,13 @@ static void test_nan_spreads(void **state)
     (void)state;
     sag_tensor *in[3];
     make_inputs(in, 1, 40, 150, 4, 8, 1);
-    ((float *)sag_tensor_data(in[0]))[4 * 3] = NAN;
+    set_f32(in[0], 4 * 3, NAN);
     const double scale = 1;
     sag_tensor *o = apply(SAG_OP_attention, in, &scale);
     for (int64_t i = 0; i < 40 * 8; i++) assert_true((isnan(f32(o)[i]) != 0) == (i / 8 == 3));
     sag_tensor_release(o);
-    ((float *)sag_tensor_data(in[0]))[4 * 3] = 1;
-    ((float *)sag_tensor_data(in[1]))[4 * 140] = NAN;
+    set_f32(in[0], 4 * 3, 1);
+    set_f32(in[1], 4 * 140, NAN);
     o = apply(SAG_OP_attention, in, &scale);
     for (int64_t i = 0; i < 40 * 8; i++) assert_true(isnan(f32(o)[i]));
     sag_tensor_release(o);
@@ -454,5 +458,5 @@ int main(void)
         cmocka_unit_test(test_stats),
         cmocka_unit_test(test_bad_shapes),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

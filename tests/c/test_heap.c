@@ -104,5 +104,5 @@ int main(void)
         cmocka_unit_test(blocks_never_overlap),
         cmocka_unit_test(freed_memory_serves_other_sizes),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

@@ -197,5 +197,5 @@ int main(void)
         cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(linear_matches_plain_loops),
         cmocka_unit_test(bad_shapes_are_named),  cmocka_unit_test(old_scratch_does_not_matter),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

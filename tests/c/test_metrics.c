@@ -464,5 +464,5 @@ int main(void)
         cmocka_unit_test(test_kid_draws),       cmocka_unit_test(test_kid_refuse),
         cmocka_unit_test(test_threads),         cmocka_unit_test(test_failing_allocations),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

@@ -296,5 +296,5 @@ int main(void)
         cmocka_unit_test(test_threads),  cmocka_unit_test(test_partial_gradients), cmocka_unit_test(test_errors),
         cmocka_unit_test(test_mask_is_exact),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

@@ -51,5 +51,5 @@ int main(void)
         cmocka_unit_test(every_op_has_a_description),
         cmocka_unit_test(missing_inputs_are_named),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

@@ -42,7 +42,7 @@ static void check_adam(int64_t n, float b1, float b2, float decay, float factor,
         }
         sag_tensor_release(g);
     }
-    assert_memory_equal(sag_tensor_data(count), ((const int32_t[]){5, 0}), 8);
+    assert_memory_equal(host_data(count), ((const int32_t[]){5, 0}), 8);
     for (int64_t i = 0; i < n; i++) { /* the way, not the place: a wrong step must not hide behind w */
         moved[i] = rw[i] - (double)start[i];
         got[i] = f32(w)[i] - start[i];
@@ -94,7 +94,7 @@ static void test_ema(void **state)
     int64_t n = 70003;
     float hyper[2] = {0.9f, 3};
     sag_tensor *target = make_tensor(sag_shape1(n), 1), *source = make_tensor(sag_shape1(n), 2), *h = f32_vector(2, hyper);
-    ((float *)sag_tensor_data(target))[5] = NAN; /* garbage before the start must not survive it */
+    set_f32(target, 5, NAN); /* garbage before the start must not survive it */
     sag_tensor *clock = make_i32(2, (int32_t[]){2, 0}), *in[4] = {target, source, clock, h};
     run(SAG_OP_ema, in, NULL);
     assert_memory_equal(f32(target), f32(source), (size_t)n * sizeof(float));
@@ -143,7 +143,7 @@ static void test_adam_ema(void **state)
             const int compared[] = {0, 2, 3, 6};
             for (int i = 0; i < 4; i++)
                 assert_memory_equal(f32(in[1][compared[i]]), f32(in[0][compared[i]]), (size_t)n * sizeof(float));
-            assert_memory_equal(sag_tensor_data(in[1][4]), sag_tensor_data(in[0][4]), 8);
+            assert_memory_equal(host_data(in[1][4]), host_data(in[0][4]), 8);
         }
         sag_tensor *out[SAG_MAX_OUT], *target = in[1][6];
         in[1][6] = in[1][5];
@@ -186,9 +186,9 @@ static void test_fill_assign_axpy(void **state)
     run(SAG_OP_fill, &u, &v);
     run(SAG_OP_fill, &i, &negative);
     run(SAG_OP_fill, &b, &big); /* halfway between 0x3f80 and 0x3f81: to even */
-    assert_memory_equal(sag_tensor_data(u), ((const uint8_t[]){200, 200, 200}), 3);
-    assert_memory_equal(sag_tensor_data(i), ((const int32_t[]){-1, -1, -1}), 12);
-    assert_memory_equal(sag_tensor_data(b), ((const uint16_t[]){0x3f80, 0x3f80, 0x3f80}), 6);
+    assert_memory_equal(host_data(u), ((const uint8_t[]){200, 200, 200}), 3);
+    assert_memory_equal(host_data(i), ((const int32_t[]){-1, -1, -1}), 12);
+    assert_memory_equal(host_data(b), ((const uint16_t[]){0x3f80, 0x3f80, 0x3f80}), 6);
     assert_fails(sag_op_apply(ctx, SAG_OP_fill, &u, &negative, NULL), SAG_ERR_ARG, "does not fit u8");
     assert_fails(sag_op_apply(ctx, SAG_OP_fill, &i, &half, NULL), SAG_ERR_ARG, "does not fit i32");
     sag_tensor_release(u);
@@ -250,5 +250,5 @@ int main(void)
         cmocka_unit_test(test_adam),   cmocka_unit_test(test_adam_eps), cmocka_unit_test(test_ema), cmocka_unit_test(test_adam_ema), cmocka_unit_test(test_fill_assign_axpy),
         cmocka_unit_test(test_record), cmocka_unit_test(test_errors),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

@@ -21,12 +21,12 @@ static void test_every_value_comes_back(void **state)
     sag_tensor *y = apply(SAG_OP_pixels_to_float, in, attr), *back = apply(SAG_OP_float_to_pixels, &y, NULL);
     for (int i = 0; i < 256; i++) assert_true(fabs((double)f32(y)[i] - (i * 2.0 / 255 - 1)) < 6e-8);
     assert_true(f32(y)[0] == -1.0f && f32(y)[255] == 1.0f);
-    assert_memory_equal(sag_tensor_data(back), all, 256);
+    assert_memory_equal(host_data(back), all, 256);
     sag_tensor_release(back);
     sag_tensor_release(y);
     y = make_tensor_from(sag_shape1(9), (float[]){-1, 1, -5, 5, NAN, INFINITY, -INFINITY, 0, -0.00393f});
     back = apply(SAG_OP_float_to_pixels, &y, NULL);
-    assert_memory_equal(sag_tensor_data(back), ((const uint8_t[]){0, 255, 0, 255, 0, 255, 0, 128, 127}), 9);
+    assert_memory_equal(host_data(back), ((const uint8_t[]){0, 255, 0, 255, 0, 255, 0, 128, 127}), 9);
     sag_tensor_release(back);
     sag_tensor_release(y);
     sag_tensor_release(x);
@@ -89,7 +89,7 @@ static void test_bf16(void **state)
     const float v[12] = {1, 1.00390625f, 1.01171875f, 1.00390637f, -1.00390625f, 3.4e38f, INFINITY, -INFINITY, NAN, 0, -0.0f, 1e-40f};
     const uint16_t want[12] = {0x3f80, 0x3f80, 0x3f82, 0x3f81, 0xbf80, 0x7f80, 0x7f80, 0xff80, 0x7fc0, 0, 0x8000, 0x0001};
     sag_tensor *x = make_tensor_from(sag_shape1(12), v), *h = cast(x, SAG_BF16), *back = cast(h, SAG_F32);
-    assert_memory_equal(sag_tensor_data(h), want, sizeof want);
+    assert_memory_equal(host_data(h), want, sizeof want);
     for (int i = 0; i < 12; i++) {
         uint32_t bits = (uint32_t)want[i] << 16;
         assert_memory_equal(f32(back) + i, &bits, 4);
@@ -105,7 +105,7 @@ static void test_bf16(void **state)
         memcpy(&nan, &bits, 4);
         x = make_tensor_from(sag_shape1(1), &nan);
         h = cast(x, SAG_BF16);
-        uint16_t got = *(const uint16_t *)sag_tensor_data(h);
+        uint16_t got = *(const uint16_t *)host_data(h);
         assert_true((got & 0x7f80u) == 0x7f80u && (got & 0x7fu) != 0);
         sag_tensor_release(x);
         sag_tensor_release(h);
@@ -127,7 +127,7 @@ static void test_bf16_rounding(void **state)
         memcpy(&b, &up, 4);
         double da = fabs((double)f32(x)[i] - (double)a), db = fabs((double)f32(x)[i] - (double)b);
         uint32_t want = da < db ? down : da > db ? up : down >> 16 & 1u ? up : down;
-        assert_int_equal(((const uint16_t *)sag_tensor_data(h))[i], want >> 16);
+        assert_int_equal(((const uint16_t *)host_data(h))[i], want >> 16);
     }
     sag_tensor_release(x);
     sag_tensor_release(h);
@@ -142,17 +142,17 @@ static void test_whole_numbers(void **state)
     sag_tensor *ih = cast(i, SAG_BF16), *hu = cast(h, SAG_U8);
     const int32_t want_i[8] = {1, -1, 300, -7, 0, INT32_MAX, INT32_MIN, 2147483520};
     const uint8_t want_u[8] = {1, 0, 255, 0, 0, 255, 0, 255};
-    assert_memory_equal(sag_tensor_data(i), want_i, sizeof want_i);
-    assert_memory_equal(sag_tensor_data(same), want_i, sizeof want_i);
-    assert_memory_equal(sag_tensor_data(u), want_u, sizeof want_u);
-    assert_memory_equal(sag_tensor_data(iu), want_u, sizeof want_u);
-    assert_memory_equal(sag_tensor_data(hu), want_u, sizeof want_u);
+    assert_memory_equal(host_data(i), want_i, sizeof want_i);
+    assert_memory_equal(host_data(same), want_i, sizeof want_i);
+    assert_memory_equal(host_data(u), want_u, sizeof want_u);
+    assert_memory_equal(host_data(iu), want_u, sizeof want_u);
+    assert_memory_equal(host_data(hu), want_u, sizeof want_u);
     for (int k = 0; k < 8; k++) {
         assert_true(f32(f)[k] == (float)want_i[k] && f32(uf)[k] == (float)want_u[k]);
-        assert_int_equal(((const int32_t *)sag_tensor_data(ui))[k], want_u[k]);
-        assert_int_equal(((const int32_t *)sag_tensor_data(hi))[k], want_u[k]);
+        assert_int_equal(i32(ui)[k], want_u[k]);
+        assert_int_equal(i32(hi)[k], want_u[k]);
     }
-    assert_int_equal(((const uint16_t *)sag_tensor_data(ih))[2], 0x4396);
+    assert_int_equal(((const uint16_t *)host_data(ih))[2], 0x4396);
     sag_tensor *all[] = {x, i, u, iu, f, uf, ui, h, hi, same, ih, hu}, *out[SAG_MAX_OUT];
     double dtype = 4;
     assert_fails(sag_op_apply(testing_context(), SAG_OP_cast, &x, &dtype, out), SAG_ERR_ARG, "dtype = 4");
@@ -165,5 +165,5 @@ int main(void)
         cmocka_unit_test(test_every_value_comes_back), cmocka_unit_test(test_flip_and_noise), cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_bf16_rounding),          cmocka_unit_test(test_whole_numbers),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

@@ -203,5 +203,5 @@ int main(void)
         cmocka_unit_test(test_upsample), cmocka_unit_test(test_add_upsampled), cmocka_unit_test(test_add_upsampled_in_two),
         cmocka_unit_test(test_global_sum_pool), cmocka_unit_test(test_errors),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

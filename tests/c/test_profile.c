@@ -110,5 +110,5 @@ int main(void)
         cmocka_unit_test(test_passes_over_memory),
         cmocka_unit_test(test_stops_and_starts_from_zero),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

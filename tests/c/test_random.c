@@ -48,7 +48,7 @@ static void test_which_word(void **state)
             uint32_t w = word((uint64_t)seed, 9, clock, i);
             double unit = (double)(w >> 8) / 16777216.0;
             assert_true((double)f32(x)[i] == (double)(float)(unit * 4 - 1)); /* one rounding */
-            assert_int_equal(((const int32_t *)sag_tensor_data(k))[i], -10 + (int32_t)((uint64_t)w * 100 >> 32));
+            assert_int_equal(i32(k)[i], -10 + (int32_t)((uint64_t)w * 100 >> 32));
         }
         sag_tensor_release(x);
         sag_tensor_release(k);
@@ -147,7 +147,7 @@ static void test_integers_are_even(void **state)
     int64_t count[K] = {0};
     sag_tensor *x = filled(SAG_OP_randint, N, clock, r);
     for (int64_t i = 0; i < N; i++) {
-        int32_t v = ((const int32_t *)sag_tensor_data(x))[i];
+        int32_t v = i32(x)[i];
         assert_in_range(v + 3, 0, K - 1);
         count[v + 3]++;
     }
@@ -157,7 +157,7 @@ static void test_integers_are_even(void **state)
     sag_tensor_release(x);
     x = filled(SAG_OP_randint, N, clock, all); /* the whole range of i32 */
     int64_t negative = 0;
-    for (int64_t i = 0; i < N; i++) negative += ((const int32_t *)sag_tensor_data(x))[i] < 0;
+    for (int64_t i = 0; i < N; i++) negative += i32(x)[i] < 0;
     assert_true(fabs((double)negative - N / 2.0) < 5 * sqrt(N / 4.0));
     sag_tensor_release(x);
 }
@@ -221,7 +221,7 @@ static void test_same_bits_everywhere(void **state)
     const uint64_t want[3] = {0x4b333fe9a0632178u, 0xa84797e78cb6fb9fu, 0xa7ffa99c12218757u};
     for (int k = 0; k < 3; k++) {
         sag_tensor *x = filled(k == 0 ? SAG_OP_uniform : SAG_OP_normal, N, clock, attr[k]);
-        const uint8_t *p = sag_tensor_data(x);
+        const uint8_t *p = host_data(x);
         uint64_t hash = 14695981039346656037u; /* FNV-1a */
         for (size_t i = 0; i < N * sizeof(float); i++) hash = (hash ^ p[i]) * 1099511628211u;
         if (hash != want[k]) fail_msg("case %d: hash %#llx", k, (unsigned long long)hash);
@@ -252,15 +252,15 @@ static void test_tick(void **state)
     for (int k = 0; k < 3; k++) {
         sag_tensor *t = make_i32(2, starts[k]);
         assert_ok(sag_op_apply(testing_context(), SAG_OP_tick, &t, NULL, NULL));
-        assert_memory_equal(sag_tensor_data(t), ends[k], sizeof ends[k]);
+        assert_memory_equal(host_data(t), ends[k], sizeof ends[k]);
         sag_tensor_release(t);
     }
     sag_tensor *t = make_i32(2, starts[0]);
     double far = 4294967296.0 * 3 + 5, back = -6;
     assert_ok(sag_op_apply(testing_context(), SAG_OP_tick, &t, &far, NULL));
-    assert_memory_equal(sag_tensor_data(t), ((const int32_t[]){5, 3}), 8);
+    assert_memory_equal(host_data(t), ((const int32_t[]){5, 3}), 8);
     assert_ok(sag_op_apply(testing_context(), SAG_OP_tick, &t, &back, NULL));
-    assert_memory_equal(sag_tensor_data(t), ((const int32_t[]){-1, 2}), 8);
+    assert_memory_equal(host_data(t), ((const int32_t[]){-1, 2}), 8);
     sag_tensor_release(t);
 }
 
@@ -301,5 +301,5 @@ int main(void)
         cmocka_unit_test(test_tick),
         cmocka_unit_test(test_errors),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

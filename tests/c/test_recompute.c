@@ -207,5 +207,5 @@ int main(void)
         cmocka_unit_test(keeps_nothing_of_the_inside),
         cmocka_unit_test(results_inside_are_tensors_like_others),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

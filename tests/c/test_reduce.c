@@ -50,8 +50,9 @@ static void test_long_sum(void **state)
     sag_tensor *y = apply(SAG_OP_sum, &x, NULL);
     assert_close(f32(y), &want, 1, 6.5e-8); /* the rounding of the result is 6e-8 */
     sag_tensor_release(y);
-    float *p = sag_tensor_data(x);
+    float *p = edit_f32(x);
     for (int64_t i = 0; i < n; i++) p[i] = 1;
+    end_edit(x, p);
     y = apply(SAG_OP_sum, &x, NULL);
     assert_true(f32(y)[0] == (float)n);
     sag_tensor_release(x);
@@ -96,26 +97,27 @@ static void test_extremes_and_counts(void **state)
     for (int t = 0; t < 5; t++) {
         int64_t n = sizes[t];
         sag_tensor *x = make_tensor(sag_shape1(n), 4);
-        float *p = sag_tensor_data(x);
         for (int64_t k = 0; k < n; k += n > 100 ? n / 41 : 1) { /* the extreme at every kind of place */
-            float old = p[k];
-            p[k] = 3;
+            const float old = f32(x)[k];
+            set_f32(x, k, 3);
             assert_true(whole(SAG_OP_max, x) == 3.0f);
-            p[k] = -3;
+            set_f32(x, k, -3);
             assert_true(whole(SAG_OP_min, x) == -3.0f);
             assert_true(whole(SAG_OP_count_nonfinite, x) == 0.0f);
-            p[k] = k % 2 == 0 ? NAN : -NAN;
+            set_f32(x, k, k % 2 == 0 ? NAN : -NAN);
             assert_true(isnan(whole(SAG_OP_max, x)) && isnan(whole(SAG_OP_min, x)));
             assert_true(whole(SAG_OP_count_nonfinite, x) == 1.0f);
-            p[k] = -INFINITY;
+            set_f32(x, k, -INFINITY);
             assert_true(whole(SAG_OP_min, x) == -INFINITY);
             assert_true(n == 1 || whole(SAG_OP_max, x) <= 1.0f);
             assert_true(whole(SAG_OP_count_nonfinite, x) == 1.0f);
-            p[k] = old;
+            set_f32(x, k, old);
         }
         check_threads(SAG_OP_max, &x, NULL, 0);
         check_threads(SAG_OP_count_nonfinite, &x, NULL, 0);
+        float *p = edit_f32(x);
         for (int64_t k = 0; k < n; k++) p[k] = INFINITY;
+        end_edit(x, p);
         assert_true(whole(SAG_OP_count_nonfinite, x) == (float)n);
         sag_tensor_release(x);
     }
@@ -128,12 +130,12 @@ static void test_argmax(void **state)
     sag_tensor *x = make_tensor_from(sag_shape2(3, 4), v), *y = apply(SAG_OP_argmax, &x, NULL);
     assert_int_equal(sag_tensor_dtype(y), SAG_I32);
     assert_true(sag_shape_equal(sag_tensor_shape(y), sag_shape1(3)));
-    assert_memory_equal(sag_tensor_data(y), ((const int32_t[]){1, 2, 0}), 12);
+    assert_memory_equal(host_data(y), ((const int32_t[]){1, 2, 0}), 12);
     sag_tensor_release(x);
     sag_tensor_release(y);
     x = make_tensor_from(sag_shape1(4), v);
     y = apply(SAG_OP_argmax, &x, NULL);
-    assert_true(sag_shape_equal(sag_tensor_shape(y), sag_shape1(1)) && *(const int32_t *)sag_tensor_data(y) == 1);
+    assert_true(sag_shape_equal(sag_tensor_shape(y), sag_shape1(1)) && i32(y)[0] == 1);
     sag_tensor_release(x);
     sag_tensor_release(y);
 }
@@ -156,5 +158,5 @@ int main(void)
         cmocka_unit_test(test_sum_and_mean),        cmocka_unit_test(test_long_sum), cmocka_unit_test(test_norm),
         cmocka_unit_test(test_extremes_and_counts), cmocka_unit_test(test_argmax),   cmocka_unit_test(test_errors),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

@@ -111,10 +111,10 @@ static void test_other_dtypes(void **state)
     assert_ok(sag_tensor_create(ctx, SAG_U8, sag_shape2(2, 3), &x));
     assert_ok(sag_tensor_write(x, bytes, 6));
     y = apply(SAG_OP_permute, &x, swap);
-    assert_memory_equal(sag_tensor_data(y), want, 6);
+    assert_memory_equal(host_data(y), want, 6);
     sag_tensor_release(y);
     y = apply(SAG_OP_slice, &x, part);
-    assert_memory_equal(sag_tensor_data(y), ((const uint8_t[]){2, 3, 5, 6}), 4);
+    assert_memory_equal(host_data(y), ((const uint8_t[]){2, 3, 5, 6}), 4);
     sag_tensor_release(y);
     sag_tensor_release(x);
 }
@@ -144,5 +144,5 @@ int main(void)
         cmocka_unit_test(test_concat),       cmocka_unit_test(test_slice),  cmocka_unit_test(test_permute),
         cmocka_unit_test(test_other_dtypes), cmocka_unit_test(test_errors),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

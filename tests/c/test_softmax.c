@@ -113,5 +113,5 @@ int main(void)
         cmocka_unit_test(test_values),   cmocka_unit_test(test_gradients), cmocka_unit_test(test_backward_formula),
         cmocka_unit_test(test_extremes), cmocka_unit_test(test_threads),   cmocka_unit_test(test_bad_dtype),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

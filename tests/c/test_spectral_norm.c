@@ -301,7 +301,7 @@ static void test_zero_weights(void **state)
     static const int32_t layers[] = {0, 3, 4, 0, 0, 12, 2, 5, 3, 4};
     for (int through = 0; through < 2; through++) {
         problem p = make_problem(layers, 2, 22, 5, 9);
-        memset(sag_tensor_data(p.in[W]), 0, 12 * sizeof(float));
+        for (int i = 0; i < 12; i++) set_f32(p.in[W], i, 0);
         double *u = widen(p.in[U]), *v = widen(p.in[V]);
         sag_tensor *r = make_tensor(sag_shape1(p.n), 5);
         const float *g = f32(tape_gradient(&p, r, 1, 1e-12, through != 0));
@@ -329,8 +329,8 @@ static void test_single_element(void **state)
     (void)state;
     static const int32_t layers[] = {0, 1, 1, 0, 0};
     problem p = make_problem(layers, 1, 1, 1, 1);
-    ((float *)sag_tensor_data(p.in[W]))[0] = -0.5f;
-    ((float *)sag_tensor_data(p.in[U]))[0] = 1;
+    set_f32(p.in[W], 0, -0.5f);
+    set_f32(p.in[U], 0, 1);
     sag_tensor *y = apply(SAG_OP_spectral_norm, p.in, NULL);
     assert_true(fabsf(f32(y)[0] + 1) < 1e-6f && fabsf(f32(p.in[SIGMA])[0] - 0.5f) < 1e-6f);
     sag_tensor_release(y);
@@ -422,5 +422,5 @@ int main(void)
         cmocka_unit_test(test_large),
         cmocka_unit_test(test_bad_layers),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

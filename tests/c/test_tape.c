@@ -559,5 +559,5 @@ int main(void)
         cmocka_unit_test(in_place_on_the_tape_is_refused),
         cmocka_unit_test(only_plain_tensors_become_leaves),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

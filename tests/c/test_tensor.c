@@ -108,5 +108,5 @@ int main(void)
         cmocka_unit_test(copies_check_their_size),
         cmocka_unit_test(ops_are_described),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

@@ -180,5 +180,5 @@ int main(void)
         cmocka_unit_test(gradients_are_differences),    cmocka_unit_test(backward_is_the_adjoint),
         cmocka_unit_test(threads_do_not_matter),        cmocka_unit_test(bad_shapes_are_named),
     };
-    return cmocka_run_group_tests(tests, NULL, testing_teardown);
+    return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

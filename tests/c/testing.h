@@ -15,7 +15,11 @@
 
 #include "engine/sagan.h"
 
-/* One CPU context for the whole program, created at first use. */
+/* SAGAN_TEST_DEVICE=cuda: the device of every test; else the CPU. */
+sag_device testing_device(void);
+/* For a cmocka group setup: a program whose device is not there ends as skipped. */
+int testing_setup(void **state);
+/* One context for the whole program, created at first use. */
 sag_context *testing_context(void);
 /* For a cmocka group teardown: destroys the context after checking that no tensor and no storage is alive. */
 int testing_teardown(void **state);
@@ -41,7 +45,26 @@ sag_tensor *make_tensor(sag_shape shape, uint64_t seed);
 sag_tensor *make_tensor_between(sag_shape shape, uint64_t seed, float low, float high);
 sag_tensor *make_tensor_from(sag_shape shape, const float *values);
 sag_tensor *make_i32(int64_t n, const int32_t *values);
+/* What t holds: on the CPU its own memory, else a copy of now, which lives until the teardown. */
+const void *host_data(const sag_tensor *t);
 const float *f32(const sag_tensor *t);
+const int32_t *i32(const sag_tensor *t);
+/* A copy to be changed, and its way back; or one element. */
+float *edit_f32(const sag_tensor *t);
+void end_edit(sag_tensor *t, float *p);
+void set_f32(sag_tensor *t, int64_t i, float x);
+/* What may change a tensor ends the use of copies. */
+void testing_changed(void);
+#define sag_op_apply(...) (testing_changed(), sag_op_apply(__VA_ARGS__))
+#define sag_tape_backward(...) (testing_changed(), sag_tape_backward(__VA_ARGS__))
+#define sag_tape_backward_from(...) (testing_changed(), sag_tape_backward_from(__VA_ARGS__))
+#define sag_tensor_create(...) (testing_changed(), sag_tensor_create(__VA_ARGS__))
+#define sag_tensor_zeros(...) (testing_changed(), sag_tensor_zeros(__VA_ARGS__))
+#define sag_tensor_write(...) (testing_changed(), sag_tensor_write(__VA_ARGS__))
+#define sag_tensor_copy(...) (testing_changed(), sag_tensor_copy(__VA_ARGS__))
+#define sag_tensor_zero_grad(...) (testing_changed(), sag_tensor_zero_grad(__VA_ARGS__))
+#define sag_tensor_release(...) (testing_changed(), sag_tensor_release(__VA_ARGS__))
+#define sag_graph_launch(...) (testing_changed(), sag_graph_launch(__VA_ARGS__))
 
 /* |a - b| / |b| in the L2 norm (|a| if b is zero). */
 double relative_error(const float *a, const double *b, int64_t n);
@@ -63,7 +86,7 @@ sag_tensor *apply(sag_op op, sag_tensor *const *in, const double *attr);
  */
 void check_gradients(sag_op op, sag_tensor *const *in, const double *attr, unsigned inputs, double h, double tolerance);
 
-/* Runs the op's forward and backward with 1, 2 and 3 threads and demands equal bits in outputs and gradients. */
+/* Runs the op's forward and backward with 1, 2 and 3 threads and demands equal bits in outputs and gradients; on the CPU. */
 void check_threads(sag_op op, sag_tensor *const *in, const double *attr, unsigned inputs);
 
 #endif

@@ -1,0 +1,192 @@
+/*
+ * checker.cpp - sees every load and store of the kernels. They are compiled with the thread sanitizer's
+ * instrumentation, which calls __tsan_read4(address) and so on; the functions that it calls are these, not libtsan's.
+ *
+ * Device memory: the access must lie in an allocation. Shared memory: it must lie in an array, a load must find what was
+ * stored by this block, and two threads of which one stores must have a barrier between them (__syncthreads, or
+ * __syncwarp within a warp; shuffles and votes order no memory). A cp.async's destination belongs to it until its wait.
+ *
+ * The record of shared memory is one cell for each 2 bytes: the last store, and two of the loads since then. Two suffice:
+ * a store by any one thread conflicts with at least one of two loads by different warps.
+ */
+#include "tests/cuda_emulator/emulator.h"
+
+namespace emulator {
+
+extern char *device_base;
+extern size_t space;
+extern unsigned char *shadow;
+
+struct access {
+    uint32_t epoch; /* of the block: block.epoch at the time; 0: none */
+    uint32_t warp_epoch;
+    int16_t thread;
+    bool atomic;
+};
+struct cell {
+    access store, load[2];
+    uint32_t written_in; /* block serial number */
+    uint8_t written;     /* which of the two bytes */
+    uint8_t pending;
+};
+
+static const size_t SHARED_CELLS = ((size_t)1 << 20) / 2;
+static cell *cells;
+
+static cell *cell_of(const volatile void *p)
+{
+    if (!cells) cells = (cell *)calloc(SHARED_CELLS, sizeof *cells);
+    return &cells[(size_t)((const char *)p - shared_base) / 2];
+}
+
+static bool ordered(const access &before, const thread &t)
+{
+    if (before.epoch != block.epoch || before.thread == t.number) return true;
+    return before.thread / 32 == t.number / 32 && before.warp_epoch < block.warps[t.number / 32].epoch;
+}
+
+static void race(const volatile void *p, const access &before, const char *first, const char *second)
+{
+    char what[200];
+    fault("race on %s: %s of thread %d and %s of this thread have no barrier between them",
+          describe((const void *)p, what, sizeof what), first, before.thread, second);
+}
+
+static void remember_load(cell *c, const access &a)
+{
+    access *slot = nullptr;
+    for (access &l : c->load) {
+        if (l.epoch == a.epoch && l.thread == a.thread) slot = &l;
+    }
+    for (access &l : c->load) {
+        if (!slot && l.epoch != a.epoch) slot = &l;
+    }
+    const int w = a.thread / 32;
+    if (!slot && c->load[0].thread / 32 == c->load[1].thread / 32 && c->load[0].thread / 32 != w) slot = &c->load[1];
+    for (access &l : c->load) {
+        if (!slot && l.thread / 32 == w && l.warp_epoch < a.warp_epoch) slot = &l;
+    }
+    if (slot) *slot = a;
+}
+
+static void check_shared(const volatile void *p, size_t bytes, bool write, bool atomic)
+{
+    const thread &t = *block.now;
+    const access now = {block.epoch, block.warps[t.number / 32].epoch, (int16_t)t.number, atomic};
+    char what[200];
+    const char *at = (const char *)p, *end = at + bytes;
+    while (at < end) {
+        cell *c = cell_of(at);
+        const size_t odd = (size_t)(at - shared_base) & 1, n = odd || end - at == 1 ? 1 : 2;
+        const uint8_t mask = (uint8_t)(n == 2 ? 3 : 1 << odd);
+        if (c->pending) fault("%s is the destination of a cp.async that was not waited for", describe(at, what, sizeof what));
+        if (c->written_in != block.block) {
+            c->written_in = block.block;
+            c->written = 0;
+        }
+        const bool mine = (c->written & mask) != 0; /* the last store was to these bytes */
+        if (!write && (c->written & mask) != mask) fault("a load of %s, which this block has not stored", describe(at, what, sizeof what));
+        if (mine && !(atomic && c->store.atomic) && !ordered(c->store, t)) race(at, c->store, "the store", write ? "the store" : "the load");
+        if (write) {
+            for (const access &l : c->load) {
+                if (mine && !(atomic && l.atomic) && !ordered(l, t)) race(at, l, "the load", "the store");
+            }
+            c->store = now;
+            c->written |= mask;
+            c->load[0].epoch = c->load[1].epoch = 0;
+        } else {
+            remember_load(c, now);
+        }
+        at += n;
+    }
+}
+
+static void check_device(const volatile void *p, size_t bytes, bool write)
+{
+    const size_t first = (size_t)((const char *)p - device_base), last = first + bytes - 1;
+    const bool ok = shadow[last / 8] > last % 8 && shadow[first / 8] > first % 8;
+    if (ok) return;
+    char what[200];
+    const char *bad = (const char *)p;
+    while (shadow[(size_t)(bad - device_base) / 8] > (size_t)(bad - device_base) % 8) bad++;
+    fault("a %s of %zu bytes reaches %s", write ? "store" : "load", bytes, describe(bad, what, sizeof what));
+}
+
+void check_access(const volatile void *p, size_t bytes, bool write, bool atomic)
+{
+    if (EMULATOR_ASAN || !block.now) return;
+    if ((size_t)((const char *)p - device_base) >= space) return;
+    check_device(p, bytes, write);
+    if ((size_t)((const char *)p - shared_base) < ((size_t)1 << 20)) check_shared(p, bytes, write, atomic);
+}
+
+void checker_pending(char *at, size_t bytes, bool pending)
+{
+    if (EMULATOR_ASAN) return;
+    for (size_t i = 0; i < bytes; i += 2) cell_of(at + i)->pending = pending;
+}
+
+} // namespace emulator
+
+using namespace emulator;
+
+void cuda_emulator_atomic(const volatile void *p, size_t bytes)
+{
+    if ((uintptr_t)p % bytes) fault("an atomic of %zu bytes at an address that is not a multiple of it", bytes);
+    check_access(p, bytes, true, true);
+}
+
+#if EMULATOR_ASAN
+int cuda_emulator_checks(void)
+{
+    return 0;
+}
+#else
+int cuda_emulator_checks(void)
+{
+    return 1;
+}
+
+/* One look tells that an address is the host's: a local variable, an argument. */
+static inline void see(const void *p, size_t bytes, bool write)
+{
+    if ((size_t)((const char *)p - device_base) < space) check_access(p, bytes, write, false);
+}
+
+extern "C" {
+void __tsan_init() {}
+void __tsan_func_entry(void *) {}
+void __tsan_func_exit() {}
+#define SEES(n)                                                                     \
+    void __tsan_read##n(void *p) { see(p, n, false); }                              \
+    void __tsan_write##n(void *p) { see(p, n, true); }                              \
+    void __tsan_unaligned_read##n(void *p) { see(p, n, false); }                    \
+    void __tsan_unaligned_write##n(void *p) { see(p, n, true); }                    \
+    void __tsan_volatile_read##n(void *p) { see(p, n, false); }                     \
+    void __tsan_volatile_write##n(void *p) { see(p, n, true); }                     \
+    void __tsan_unaligned_volatile_read##n(void *p) { see(p, n, false); }           \
+    void __tsan_unaligned_volatile_write##n(void *p) { see(p, n, true); }
+SEES(1)
+SEES(2)
+SEES(4)
+SEES(8)
+SEES(16)
+void __tsan_read_range(void *p, long n) { see(p, (size_t)n, false); }
+void __tsan_write_range(void *p, long n) { see(p, (size_t)n, true); }
+void __tsan_vptr_update(void *, void *) {}
+void __tsan_vptr_read(void *) {}
+}
+
+/* -fsanitize=alignment: a float4 at an address that is not a multiple of 16 is a fault on the card. */
+struct type_mismatch {
+    const char *file;
+    uint32_t line, column;
+    void *type;
+    unsigned char log_alignment, kind;
+};
+extern "C" void __ubsan_handle_type_mismatch_v1(type_mismatch *m, uintptr_t)
+{
+    if (!block.now) return;
+    fault("%s:%u: an access at an address that is not a multiple of %d", m->file, m->line, 1 << m->log_alignment);
+}
+#endif
