@@ -96,7 +96,7 @@ static void a_recording_can_fail(void **state)
     assert_fails(sag_capture_end(testing_context(), &g), SAG_ERR_DEVICE, "out of memory");
     assert_null(g);
     assert_ok(sag_capture_begin(testing_context()));
-    cuda_emulator_fail(CUDA_EMULATOR_ALLOC, 1, OUT_OF_MEMORY);
+    sag_debug_fail_allocation(3); /* header, storage, its memory */
     sag_tensor *out[SAG_MAX_OUT];
     assert_fails(sag_op_apply(testing_context(), SAG_OP_relu, &x, NULL, out), SAG_ERR_MEMORY, "smaller batch");
     y = scaled(x, 2);
