@@ -13,7 +13,7 @@
 
 namespace emulator {
 
-static const size_t GAP = 256, SHARED_SPACE = (size_t)1 << 20, LARGEST_FILL = (size_t)8 << 20, QUARANTINE = (size_t)2 << 20;
+static const size_t LARGE_PAGE = (size_t)2 << 20, GAP = 256, SHARED_SPACE = (size_t)1 << 20, LARGEST_FILL = (size_t)8 << 20, QUARANTINE = (size_t)2 << 20;
 
 char *device_base, *shared_base;
 size_t space;                /* bytes from device_base, shared memory included */
@@ -43,10 +43,13 @@ static void reserve()
         fprintf(stderr, "cuda emulator: cannot reserve %zu bytes of addresses\n", space);
         abort();
     }
-    device_base = (char *)p;
+    /* In large pages: opening and closing costs as much as there are pages, and each launch does it. */
+    device_base = (char *)(((uintptr_t)p + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1));
+    space -= LARGE_PAGE;
+    madvise(device_base, space, MADV_HUGEPAGE);
     shadow = (unsigned char *)s;
     shared_base = device_base;
-    high = SHARED_SPACE;
+    high = LARGE_PAGE;
     gaps[device_base + SHARED_SPACE] = space - SHARED_SPACE;
     mprotect(device_base, high, PROT_NONE);
 }
@@ -83,7 +86,7 @@ char *device_alloc(size_t bytes)
     if (left) gaps[p + need] = left;
     memory_open();
     if ((size_t)(p - device_base) + need > high) {
-        high = (size_t)(p - device_base) + need;
+        high = ((size_t)(p - device_base) + need + LARGE_PAGE - 1) & ~(LARGE_PAGE - 1);
         mprotect(device_base, high, PROT_READ | PROT_WRITE);
     }
     ASAN_UNPOISON_MEMORY_REGION(p, need);
