@@ -93,6 +93,7 @@ describe("completion", function()
         assert.equal("erator", complete.text "probe.models.gen") -- a module that is loaded when it is named
         _G.probe = core.zeros(2)
         assert.equal("e", complete.text "probe.shap")
+        assert.is_nil(complete.text "probe:shap") -- a field
         assert.equal(" softmax softplus", " " .. offers "probe:soft")
     end)
 
