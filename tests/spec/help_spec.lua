@@ -43,7 +43,9 @@ describe("help", function()
         -- where __index is a function, the metatable says which are the methods
         local other = setmetatable({}, { __index = function() end, __methods = getmetatable(folder).__index })
         assert.equal(text, help.text(other))
-        has(help.text(sagan.open), "sagan.open(path, options?) -> run, message") -- as before
+        has(help.text(sagan.open), "sagan.open(path, options?) -> run, message")
+        -- a type with blanks in it
+        has(help.text(folder.checkpoints), "RunFolder:checkpoints() -> {step: integer, path: string}[]\n")
     end)
 
     it("describes every function of the engine by its stub", function()

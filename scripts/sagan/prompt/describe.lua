@@ -113,8 +113,8 @@ local function signature(entry, name)
     end
     local results = {}
     for i, result in ipairs(entry.returns) do
-        local kind, note = result:match("^(%S+)%s+([%a_]%w*)$")
-        results[i] = note or kind or result:match("^%S+")
+        local kind, note = annotations.take_type(result)
+        results[i] = note:match("^[%a_]%w*$") or kind
     end
     return ("%s(%s)%s"):format(name, table.concat(words, ", "), #results > 0 and " -> " .. table.concat(results, ", ") or "")
 end
