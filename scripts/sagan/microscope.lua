@@ -245,7 +245,9 @@ function Attention:knockout(options)
     local alter = knockout.new(options, self.grid)
     local score = options.score
     if score and self.view.letter ~= "G" then error("knockout: scores are those of the generator; this is D", 2) end
-    if score == true then score = require "sagan.evaluation".scorer(self.view.config) end
+    local session
+    if score == true then score, session = require "sagan.evaluation".scorer(self.view.config) end
+    local guard <close> = session -- luacheck: ignore guard
     local altered = pass(self.view, self.size, self.input, self.labels, self.classes, alter)
     altered.plain, altered.change = self, {}
     for i = 1, self.count do

@@ -1,8 +1,9 @@
 --- control_cost.lua - what listening for sagan-lua attach costs a run to which nobody speaks: short steps with control=false,
 --- with control=true, and with one client attached that says nothing, in turn, in one process.
----   sagan-lua tests/bench/control_cost.lua [rounds] [steps] [experiment.lua [key=value ...]]      default 15 rounds of 200 steps
+---   sagan-lua tests/bench/control_cost.lua [rounds] [steps] [experiment.lua [key=value ...]]      default 200 rounds of 15 steps
 --- Steps are the smallest that a run has (32x32, width 4, batch 2), so that the cost shows at its largest. Each line is a median
---- over the rounds; a ratio is the median of the ratios to control=false in the same round. Below it the poll itself, alone.
+--- over the rounds, which are many and short, as a machine is seldom still for long; a ratio is the median of the ratios to
+--- control=false in the same round. Below it the poll itself, alone.
 local sagan = require "sagan"
 local core = require "sagan.core"
 local control = require "sagan.control"
@@ -13,7 +14,7 @@ local run_setup = require "sagan.run_setup"
 local Trainer = require "sagan.trainer"
 local system = core.system
 
-local rounds, steps = tonumber(arg[1]) or 15, tonumber(arg[2]) or 200
+local rounds, steps = tonumber(arg[1]) or 200, tonumber(arg[2]) or 15
 local what = arg[3] and dofile(arg[3]) or sagan.experiment {
     name = "cost", recipe = "paper", profile = "quick", data = "quadrupeds:64", attention = 16, threads = 1,
     model = { resolution = 32, width = 4 }, train = { batch = 2 },
