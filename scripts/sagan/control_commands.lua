@@ -14,10 +14,10 @@ resume()        goes on
 step(n)         does n steps, or one, and holds again
 set(field, x)   changes a field from the next step on: set("optimizer.lr_d", 2e-4), set{ optimizer = { lr_d = 2e-4 } };
                 help "set" lists the fields
-samples()       shows a grid of the averaged generator; samples("x.png", { raw = true, seed = 7, truncation = 1.5 }) writes it
+samples()       shows a grid of the averaged generator; samples("x.png", { raw = true, seed = 7, truncation = 2 }) writes it
 attention()     shows attention maps; attention("x.png", { raw = true, seed = 7, feat = 32, rows = 3 }) writes them
 attention{...}  the microscope on the networks as they are now: a = attention { class = "Sandal", seed = 1 }, then a,
-                a:show { y = 10, x = 12 }, a:sheet(); raw = true; net = "D", image = "x.png". Old after the next step
+                a:show { y = 10, x = 12 }, a:sheet(); raw = true; net = "D", image = "x.png". It shows the step that it was made at
 show(x)         a picture, a batch, a map or a file in your terminal; values that are pictures are shown by themselves
 checkpoint()    saves now
 stop()          saves and ends the run, as Ctrl-C does; the command that started it continues it
@@ -174,8 +174,9 @@ return function(control, client, refuse)
             o.image = {}
             for i, name in ipairs(files) do o.image[i] = type(name) == "string" and at(name) or name end
         end
-        local a, message = microscope.open({ net = net, letter = letter, config = trainer.config, step = trainer.step,
-            class_names = trainer.data.class_names,
+        local step = trainer.step
+        local a, message = microscope.open({ net = net, letter = letter, config = trainer.config, step = step,
+            class_names = trainer.data.class_names, is_past = function() return trainer.step ~= step end,
             weights = (letter == "D" or net == trainer.G) and "raw" or "EMA" }, o)
         if not a then refuse("%s", message) end
         return a

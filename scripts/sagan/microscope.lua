@@ -100,7 +100,7 @@ local function pass(view, at, x, labels, classes, alter)
 end
 
 --- Runs a network and keeps what its attention did.
----@param view sagan.RunNet|table  net, letter, config, class_names; and run for rollout
+---@param view sagan.RunNet|table  net, letter, config, class_names; run for rollout; is_past() of a network that trains on
 ---@param options? sagan.AttentionOptions
 ---@return sagan.Attention? attention
 ---@return string? message  a picture cannot be read
@@ -243,6 +243,9 @@ end
 ---@return sagan.Attention
 function Attention:knockout(options)
     local alter = knockout.new(options, self.grid)
+    if self.view.is_past and self.view.is_past() then
+        error(("knockout: the network has trained on since step %d; look at it again first"):format(self.view.step), 2)
+    end
     local score = options.score
     if score and self.view.letter ~= "G" then error("knockout: scores are those of the generator; this is D", 2) end
     local session
