@@ -17,7 +17,7 @@ set(field, x)   changes a field from the next step on: set("optimizer.lr_d", 2e-
 samples()       shows a grid of the averaged generator; samples("x.png", { raw = true, seed = 7, truncation = 2 }) writes it
 attention()     shows attention maps; attention("x.png", { raw = true, seed = 7, feat = 32, rows = 3 }) writes them
 attention{...}  the microscope on the networks as they are now: a = attention { class = "Sandal", seed = 1 }, then a,
-                a:show { y = 10, x = 12 }, a:sheet(); raw = true; net = "D", image = "x.png". It shows the step that it was made at
+                a:show { y = 10, x = 12 }, a:sheet(); raw = true; net = "D", image = "x.png". It shows the step it was made at
 show(x)         a picture, a batch, a map or a file in your terminal; values that are pictures are shown by themselves
 checkpoint()    saves now
 stop()          saves and ends the run, as Ctrl-C does; the command that started it continues it
