@@ -1,4 +1,4 @@
---- base64.lua - bytes as text (RFC 4648), for pictures inside a page.
+--- base64.lua - bytes as text (RFC 4648), for pictures inside a page or a message.
 local base64 = {}
 
 local ALPHABET <const> = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -36,6 +36,24 @@ function base64.encode(bytes)
         out[n + 1] = pairs_[a << 4] .. "=="
     end
     return table.concat(out)
+end
+
+local VALUES <const> = {}
+for i = 1, 64 do VALUES[ALPHABET:byte(i)] = i - 1 end
+
+--- Decodes what encode made.
+---@param text string
+---@return string? bytes  nil for what is no base64
+function base64.decode(text)
+    local body, padding = text:match("^([%w+/]*)(=*)$")
+    if not body or #text % 4 ~= 0 or #padding > 2 then return nil end
+    local out, char = {}, string.char
+    for i = 1, #body, 4 do
+        local a, b, c, d = body:byte(i, i + 3)
+        local bits = VALUES[a] << 18 | VALUES[b or 65] << 12 | VALUES[c or 65] << 6 | VALUES[d or 65] -- 65: A, which is 0
+        out[#out + 1] = char(bits >> 16, bits >> 8 & 255, bits & 255)
+    end
+    return (table.concat(out):sub(1, #text // 4 * 3 - #padding))
 end
 
 return base64

@@ -1,6 +1,7 @@
 --- A configuration: a nested table with a value for every field of fields.lua. Pure data and what can be done with it:
 --- read and write fields by key, check, compare, write as Lua and read back, describe.
 
+local core = require "sagan.core"
 local fields = require "sagan.fields"
 local nearest = require "sagan.nearest"
 
@@ -240,7 +241,9 @@ function config.parse(text, source)
     local fits, message = pcall(function()
         for _, pair in ipairs(config.flatten(t)) do config.set(c, pair.key, pair.value) end
     end)
-    if not fits then return nil, ("%s: %s"):format(source, message) end
+    if not fits then
+        return nil, ("%s: %s. Another version may have written it; this is %s"):format(source, message, core.version)
+    end
     return c
 end
 

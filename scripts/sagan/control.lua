@@ -7,10 +7,12 @@
 --- Nothing that a client does or leaves undone ends the run: what is no message ends the connection, and so does not reading.
 local core = require "sagan.core"
 local system, socket = core.system, core.socket
+local base64 = require "sagan.base64"
 local protocol = require "sagan.control_protocol"
 local undisturbed = require "sagan.undisturbed"
 local traceback = require "sagan.traceback"
 local repl = require "sagan.repl"
+local show = require "sagan.show"
 
 local control = {}
 
@@ -44,6 +46,8 @@ control.none = setmetatable({
 ---@field queue table[]   messages that came while a command ran
 ---@field pauses boolean  it holds the run
 ---@field steps integer?  id of the command that waits for the end of step(n)
+---@field asked integer?  id of the command that runs
+---@field stall number?   when that has waited long enough for its client to read
 
 ---@class sagan.Control
 ---@field trainer sagan.Trainer
@@ -117,17 +121,34 @@ end
 
 ----------------------------------------------------------------------------------------------------- commands
 
+--- Sends a part of the answer to the command that runs, which is `size` bytes large.
+local function deliver(self, client, message, size)
+    while not client.gone and client.socket:unsent() > UNREAD // 2 and system.now() < client.stall do
+        socket.wait({ client.socket }, 0.05)
+    end
+    if client.gone then control.refuse "its client is gone" end
+    if size + client.socket:unsent() > UNREAD then
+        control.refuse("more than %d MiB of text or pictures that its client has not read", UNREAD >> 20)
+    end
+    message.id = client.asked
+    tell(self, client, message)
+end
+
+--- Shows a picture where the client is.
+---@param client sagan.ControlClient  whose command runs
+---@param value sagan.Tensor|string   what show() takes
+---@param options? sagan.PictureOptions
+function Control:show(client, value, options)
+    local picture, text = show.picture(value)
+    if not picture then control.refuse("%s", text) end
+    local png = base64.encode(core.image.encode_png(picture))
+    deliver(self, client, { picture = png, text = text, options = options }, #png)
+end
+
 --- What prints, reads the keyboard or ends the process, for the time of a command: its client sees what is printed.
 local function redirect(self, client, id)
-    local stall = system.now() + READ_TIME
-    local function out(text)
-        while not client.gone and client.socket:unsent() > UNREAD // 2 and system.now() < stall do
-            socket.wait({ client.socket }, 0.05)
-        end
-        if client.gone then control.refuse "its client is gone" end
-        if #text + client.socket:unsent() > UNREAD then control.refuse("more than %d MiB of text that its client has not read", UNREAD >> 20) end
-        tell(self, client, { id = id, out = text })
-    end
+    client.asked, client.stall = id, system.now() + READ_TIME
+    local function out(text) deliver(self, client, { out = text }, #text) end
     local replaced = {
         { _G, "print", function(...)
             local words = table.pack(...)
@@ -194,15 +215,29 @@ local function guarded(self, client, id, f, last)
     return ok, value
 end
 
+--- Answers with values: pictures are shown, the text of what follows the last one is returned.
+local function answer(self, client, results)
+    if results.n > 0 then client.env._ = results[1] end
+    local texts = { n = 0 }
+    for i = 1, results.n do
+        if show.is_picture(results[i]) then
+            if texts.n > 0 then print(repl.render(texts)) end -- to the client
+            texts = { n = 0 }
+            self:show(client, results[i])
+        else
+            texts.n = texts.n + 1
+            texts[texts.n] = results[i]
+        end
+    end
+    return repl.render(texts)
+end
+
 local function run(self, client, message)
     local env, id = client.env, message.id
     client.refresh()
     local chunk, syntax = repl.compile(message.run, env)
     if not chunk then return tell(self, client, { id = id, done = true, error = syntax }) end
-    local ok, text = guarded(self, client, id, chunk, function(results)
-        if results.n > 0 then env._ = results[1] end
-        return repl.render(results)
-    end)
+    local ok, text = guarded(self, client, id, chunk, function(results) return answer(self, client, results) end)
     if ok and self.left > 0 and client.asked_steps then
         client.steps = id -- answered when they are done
     else

@@ -3,6 +3,7 @@
 ---     local client <close> = assert(control_client.connect "runs/feat32")
 ---     print(client:ask "run.step")
 local core = require "sagan.core"
+local base64 = require "sagan.base64"
 local system, socket = core.system, core.socket
 local protocol = require "sagan.control_protocol"
 
@@ -111,17 +112,29 @@ function Client:greeting(seconds)
     return message
 end
 
+--- A picture that the run sent.
+local function picture_of(message)
+    local bytes = type(message.picture) == "string" and base64.decode(message.picture)
+    local picture = bytes and core.image.decode(bytes)
+    return picture, tostring(message.text), type(message.options) == "table" and message.options or nil
+end
+
 --- Waits for the end of what was asked last.
 ---@param output? fun(text: string)  gets what is printed meanwhile
 ---@param seconds? number            as in receive
+---@param show? fun(picture: sagan.Tensor, text: string, options: table?)  gets pictures
 ---@return table? answer, string? failure
-function Client:answer(output, seconds)
+function Client:answer(output, seconds, show)
     while true do
         local message, failure = self:receive(seconds or -1)
         if not message then return nil, failure end
         if message.id == self.id then
             if message.done then return message end
             if message.out and output then output(message.out) end
+            if message.picture and show then
+                local picture, text, options = picture_of(message)
+                if picture then show(picture, text, options) end
+            end
         end
     end
 end
@@ -139,22 +152,24 @@ end
 --- Runs a piece of Lua in the run.
 ---@param code string
 ---@param output? fun(text: string)  gets what it prints
----@return string? value    its values as text; "" for none
+---@param show? fun(picture: sagan.Tensor, text: string, options: table?)  gets pictures that it shows, or that are its values
+---@return string? value    its other values as text; "" for none
 ---@return string? failure  its error, or why the connection ended
-function Client:ask(code, output)
+function Client:ask(code, output, show)
     local hello, why = self:greeting(-1)
     if not hello then return nil, why end
     self.id = self.id + 1
     local ok, failure = send(self, { id = self.id, run = code })
     if not ok then return nil, failure end
-    return self:result(output)
+    return self:result(output, show)
 end
 
 --- The end of what ask began and Ctrl-C took it away from.
 ---@param output? fun(text: string)
+---@param show? fun(picture: sagan.Tensor, text: string, options: table?)
 ---@return string? value, string? failure
-function Client:result(output)
-    local answer, failure = self:answer(output)
+function Client:result(output, show)
+    local answer, failure = self:answer(output, -1, show)
     if not answer then return nil, failure end
     if answer.error then return nil, answer.error end
     return answer.value or ""

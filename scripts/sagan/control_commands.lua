@@ -14,8 +14,11 @@ resume()        goes on
 step(n)         does n steps, or one, and holds again
 set(field, x)   changes a field from the next step on: set("optimizer.lr_d", 2e-4), set{ optimizer = { lr_d = 2e-4 } };
                 help "set" lists the fields
-samples(file)   draws a grid with the averaged generator; samples("x.png", { raw = true, seed = 7, truncation = 1.5 })
-attention(file) draws attention maps; attention("x.png", { raw = true, seed = 7, feat = 32, rows = 3 })
+samples()       shows a grid of the averaged generator; samples("x.png", { raw = true, seed = 7, truncation = 2 }) writes it
+attention()     shows attention maps; attention("x.png", { raw = true, seed = 7, feat = 32, rows = 3 }) writes them
+attention{...}  the microscope on the networks as they are now: a = attention { class = "Sandal", seed = 1 }, then a,
+                a:show { y = 10, x = 12 }, a:sheet(); raw = true; net = "D", image = "x.png". It shows the step it was made at
+show(x)         a picture, a batch, a map or a file in your terminal; values that are pictures are shown by themselves
 checkpoint()    saves now
 stop()          saves and ends the run, as Ctrl-C does; the command that started it continues it
 time_limit(s)   how many seconds one command of yours may take
@@ -36,12 +39,14 @@ return function(control, client, refuse)
     local env, run = {}, {}
     local trainer = control.trainer
 
-    --- A file name of the client, who may be in another folder than the run.
-    local function place(name, default)
-        if name == nil then name = default end
+    --- A file of the client, who may be in another folder than the run.
+    local function at(name) return name:sub(1, 1) == "/" and name or client.folder .. "/" .. name end
+
+    --- The file that a picture is for.
+    local function place(name)
         if type(name) ~= "string" then refuse "the name of a file is text" end
         if not name:lower():find("%.png$") then refuse("'%s' does not end in .png, the form that is written", name) end
-        return name:sub(1, 1) == "/" and name or client.folder .. "/" .. name
+        return at(name)
     end
 
     local function check_options(options, known)
@@ -140,22 +145,51 @@ return function(control, client, refuse)
         return net:eval()
     end
 
+    --- Writes a picture, or without a file returns it, to be shown.
     local function draw(path, picture)
+        if not path then return picture end
         local ok, message = core.image.write(path, picture)
         if not ok then refuse("%s", message) end
         return ("%s: %dx%d, step %d"):format(path, picture:size(2), picture:size(1), trainer.step)
     end
 
     function env.samples(file, options)
-        local path = place(file, "samples.png")
+        local path = file ~= nil and place(file)
         local o = check_options(options, { raw = true, seed = true, rows = true, columns = true, truncation = true })
         local usual = trainer.config.sample
         return draw(path, pictures.class_grid(network(o.raw), trainer.config, trainer.data.class_names, { seed = o.seed,
             truncation = o.truncation, rows = o.rows or usual.rows, columns = o.columns or usual.columns }))
     end
 
+    --- The microscope on a live network.
+    local function look(options)
+        local o = {}
+        for key, value in pairs(options) do o[key] = value end
+        local letter, raw = o.net or "G", o.raw
+        if letter ~= "G" and letter ~= "D" then refuse('net is "G" or "D", not %s', tostring(letter)) end
+        local net = letter == "D" and trainer.D:eval() or network(raw)
+        o.net, o.raw = nil, nil
+        local files = type(o.image) == "string" and { o.image } or o.image
+        if type(files) == "table" then
+            o.image = {}
+            for i, name in ipairs(files) do o.image[i] = type(name) == "string" and at(name) or name end
+        end
+        local step = trainer.step
+        local a, message = microscope.open({ net = net, letter = letter, config = trainer.config, step = step,
+            class_names = trainer.data.class_names, is_past = function() return trainer.step ~= step end,
+            weights = (letter == "D" or net == trainer.G) and "raw" or "EMA" }, o)
+        if not a then refuse("%s", message) end
+        return a
+    end
+
+    function env.show(value, options)
+        if type(value) == "string" then value = at(value) end
+        control:show(client, value, check_options(options, { rows = true, columns = true, mode = true, colors = true }))
+    end
+
     function env.attention(file, options)
-        local path = place(file, "attention.png")
+        if type(file) == "table" then return look(file) end
+        local path = file ~= nil and place(file)
         local o = check_options(options, { raw = true, seed = true, rows = true, feat = true })
         local net = network(o.raw)
         if not next(net.attention) then refuse "this generator has no attention" end

@@ -9,6 +9,7 @@
 ---     client: {"id":2,"complete":"run.G:su"}  names that may follow
 ---     client: {"interrupt":true}              ends what runs for this client
 ---     run:    {"id":1,"out":"text"}           printed; any number of times
+---     run:    {"id":1,"picture":"...","text":"picture 64 x 64 grey","options":{"rows":20}}  a PNG in base64, to be shown
 ---     run:    {"id":1,"done":true,"value":"text"}  or "error" in place of "value": the end of it
 ---     run:    {"id":2,"done":true,"insert":"mmary","list":"names"}
 ---     run:    {"ended":"it ended at step 3750: done"}  the run, and with it the connection

@@ -105,6 +105,8 @@ function Session:close()
     self.data:close()
 end
 
+Session.__close = Session.close
+
 local function session(o, config)
     local what = { data = o.data or config.data, resolution = config.model.resolution, channels = config.model.channels,
         split = o.reference, count = o.n_real, say = o.say }
@@ -228,17 +230,18 @@ function evaluation.score(options)
 end
 
 --- A function that scores generators as they are in memory, whatever was done to them; for knock-outs. By class it gives the
---- Frechet distance.
+--- Frechet distance. What scores are computed from is opened here: a classifier may have to be trained first, for which
+--- gradients have to be recorded.
 ---@param config sagan.Config  of the run: data, resolution, protocol
 ---@param options? sagan.EvaluationOptions  n_fake: 2000
 ---@return fun(G: sagan.models.Generator): table<string, number>, table<string, table<string, number>>?
+---@return any session  to be closed
 function evaluation.scorer(config, options)
     local o = with_defaults(options or {}, config)
     o.n_fake, o.bootstrap = options and options.n_fake or 2000, 0
+    local s, message = session(o, config)
+    if not s then error(message, 0) end
     return function(G)
-        local s, message = session(o, config)
-        if not s then error(message, 0) end
-        local guard <close> = setmetatable({}, { __close = function() s:close() end }) -- luacheck: ignore guard
         local entries, why = measure(o, s, variant_of(G, "given", o.batch_norm[1], o), { step = 0 })
         if not entries then error(why, 0) end
         local entry, by_class = entries[1], nil
@@ -247,7 +250,7 @@ function evaluation.scorer(config, options)
             for i, value in ipairs(values) do by_class[s.data.class_names[i]] = { [name:gsub("^intra%-", "")] = value } end
         end
         return entry.scores, by_class
-    end
+    end, s
 end
 
 --- What a study scores a run with: the protocol that the run's configuration names.

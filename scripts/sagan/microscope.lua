@@ -52,9 +52,6 @@ local microscope = {}
 ---@field change? number[]   of a knock-out, for each input: mean |difference| of the output
 ---@field scores? table<string, sagan.ScoreChange>
 ---@field class_scores? table<string, table<string, sagan.ScoreChange>>
----@field show fun(self: sagan.Attention, options: table): sagan.Tensor?, string?      see microscope_pictures.lua
----@field sheet fun(self: sagan.Attention, options: table?): sagan.Tensor?, string?
----@field compare fun(self: sagan.Attention, options: table?): sagan.Tensor?, string?  of a knock-out
 local Attention = {}
 Attention.__index = Attention
 
@@ -103,7 +100,7 @@ local function pass(view, at, x, labels, classes, alter)
 end
 
 --- Runs a network and keeps what its attention did.
----@param view sagan.RunNet|table  net, letter, config, class_names; and run for rollout
+---@param view sagan.RunNet|table  net, letter, config, class_names; run for rollout; is_past() of a network that trains on
 ---@param options? sagan.AttentionOptions
 ---@return sagan.Attention? attention
 ---@return string? message  a picture cannot be read
@@ -246,9 +243,14 @@ end
 ---@return sagan.Attention
 function Attention:knockout(options)
     local alter = knockout.new(options, self.grid)
+    if self.view.is_past and self.view.is_past() then
+        error(("knockout: the network has trained on since step %d; look at it again first"):format(self.view.step), 2)
+    end
     local score = options.score
     if score and self.view.letter ~= "G" then error("knockout: scores are those of the generator; this is D", 2) end
-    if score == true then score = require "sagan.evaluation".scorer(self.view.config) end
+    local session
+    if score == true then score, session = require "sagan.evaluation".scorer(self.view.config) end
+    local guard <close> = session -- luacheck: ignore guard
     local altered = pass(self.view, self.size, self.input, self.labels, self.classes, alter)
     altered.plain, altered.change = self, {}
     for i = 1, self.count do
@@ -271,7 +273,6 @@ end
 ---@class sagan.Rollout  a list of attentions to the same input, one for each checkpoint, oldest first
 ---@field [integer] sagan.Attention
 ---@field skipped string[]  checkpoints that cannot be read, and why
----@field show fun(self: sagan.Rollout, options: table): sagan.Tensor?, string?  microscope_pictures.history
 local Rollout = {}
 Rollout.__index = Rollout
 
@@ -358,15 +359,34 @@ end
 
 ----------------------------------------------------------------------------------------------------------- pictures
 
--- Loaded when something is drawn: microscope_pictures.lua says what each shows.
-for class, names in pairs { [Attention] = { "show", "sheet", "compare" }, [Rollout] = { "show" } } do
-    for _, name in ipairs(names) do
-        class[name] = function(self, options)
-            local draw = require "sagan.microscope_pictures"
-            return draw[class == Rollout and "history" or name](self, options)
-        end
-    end
-end
+-- Loaded when something is drawn. Tail calls, so that messages carry the user's line.
+local function draw(what, self, options) return require "sagan.microscope_pictures"[what](self, options) end
+
+--- One query point: the sample with the point marked, and beside it where the point looks.
+---@param options sagan.Point|{top: integer?, size: integer?, file: string?}  top: lines to so many keys, 8; size: of a panel
+---                                                                            in pixels, 384
+---@return sagan.Tensor? picture u8 {H,W,3}
+---@return string? message  the file cannot be written
+function Attention:show(options) return draw("show", self, options) end
+
+--- Many query points: each row is an input with its points marked, then where each of them looks, framed in its colour.
+---@param options? {queries: integer[][]?, top: integer?, size: integer?, file: string?}  queries: {y, x} each, five around the
+---                  centre; top: lines to so many keys, 3; size: of a picture, at least 96 and the image's
+---@return sagan.Tensor? picture u8 {H,W,3}
+---@return string? message  the file cannot be written
+function Attention:sheet(options) return draw("sheet", self, options) end
+
+--- What a knock-out does, input by input: as it was, altered, and where they differ.
+---@param options? {size: integer?, file: string?}  size: of a picture, at least 96 and the image's
+---@return sagan.Tensor? picture u8 {H,W,3}
+---@return string? message  the file cannot be written
+function Attention:compare(options) return draw("compare", self, options) end
+
+--- One query point over training: at each checkpoint the input with the point marked and where it looks.
+---@param options sagan.Point|{top: integer?, size: integer?, file: string?}  top: 3; size: at least 96 and the image's
+---@return sagan.Tensor? picture u8 {H,W,3}
+---@return string? message  the file cannot be written
+function Rollout:show(options) return draw("history", self, options) end
 
 --- The sheet that a run draws: one sample of each of some classes, with the z of its other pictures.
 ---@param view sagan.RunNet|{net: sagan.models.Generator, letter: "G", config: sagan.Config, class_names: string[]}

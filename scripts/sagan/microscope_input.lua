@@ -29,9 +29,9 @@ local function hint(word, names)
             end
         end
     end
-    local text = #near > 0 and "; did you mean " .. quoted(near) .. "?" or ""
-    if #names <= 16 then return text .. " The run has " .. table.concat(names, ", ") end
-    return text .. (" The run has %d classes"):format(#names)
+    local text = #near > 0 and "; did you mean " .. quoted(near) .. "? The" or "; the"
+    if #names <= 16 then return text .. " run has " .. table.concat(names, ", ") end
+    return text .. (" run has %d classes"):format(#names)
 end
 
 -- Labels, counted from 0, for n inputs, and the names of their classes. One class is that of all.

@@ -175,7 +175,15 @@ local function print_values(...)
     flush()
 end
 
-local tools = { compile = repl.compile, call = call }
+local tools = {}
+
+function tools.picture(expression)
+    local chunk, syntax = repl.compile("return " .. expression)
+    if not chunk then return nil, syntax end
+    local ok, value = call(chunk)
+    if not ok then return nil end
+    return require "sagan.show".picture(value)
+end
 
 --- Runs one input and prints its values, or its error with a traceback. `_` is the first value afterwards.
 ---@param text string Lua, or one of the prompt's commands
@@ -202,7 +210,7 @@ function repl.run(session)
         if rawget(_G, name) == nil then _G[name] = require("sagan." .. name) end
     end
     if program.isatty(0) then
-        print(session and "help() explains, Ctrl-D leaves" or "help() explains, :help lists the commands, Ctrl-D leaves")
+        print "help() explains, :help lists the commands, Ctrl-D leaves"
     end
     local options = { evaluate = repl.evaluate }
     for name, value in pairs(session or {}) do options[name] = value end

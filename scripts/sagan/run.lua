@@ -54,6 +54,9 @@ function RunNet.__index(self, key)
     return RunNet[key]
 end
 
+RunNet.__methods = RunNet -- for completion (prompt/complete.lua)
+function RunNet.__names() return { "net", "weights" } end
+
 --- Runs the network without gradient, as after training.
 function RunNet.__call(self, ...) return core.no_grad(self.net, ...) end
 
@@ -102,6 +105,9 @@ function OpenRun.__index(self, key)
     end
     return OpenRun[key]
 end
+
+OpenRun.__methods = OpenRun
+function OpenRun.__names() return { "G", "D" } end
 
 function OpenRun.__tostring(self)
     local lines = { ("%s at step %d of %d, %d checkpoint%s, %d classes"):format(self.path, self.step,

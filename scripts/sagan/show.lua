@@ -73,13 +73,12 @@ function show.picture(value)
     return image.grid(value:rows(1, n), grid_columns(n, height, width), 1), ("%s pictures %s"):format(count, size)
 end
 
---- Prints a picture, and a line with its size; without a terminal, or with SAGAN_PICTURES=off, only the line.
----@param value sagan.Tensor|string what show.picture takes
+--- Prints what show.picture returned: the line, and below it the picture; without a terminal, or with SAGAN_PICTURES=off,
+--- only the line.
+---@param picture sagan.Tensor u8 {H, W, C}
+---@param text string
 ---@param options? sagan.PictureOptions
----@return nil
-local function print_picture(value, options)
-    local picture, text = show.picture(value)
-    if not picture then error(text, 3) end
+function show.print(picture, text, options)
     show.last = picture
     options = options or {}
     local wanted = os.getenv "SAGAN_PICTURES"
@@ -96,6 +95,16 @@ local function print_picture(value, options)
     })
     print(text .. (drawn and "" or (" (not shown: %s)"):format(message)))
     if drawn then io.write(drawn) end
+end
+
+--- Prints a picture, and a line with its size.
+---@param value sagan.Tensor|string what show.picture takes
+---@param options? sagan.PictureOptions
+---@return nil
+local function print_picture(value, options)
+    local picture, text = show.picture(value)
+    if not picture then error(text, 3) end
+    show.print(picture, text, options)
 end
 
 return setmetatable(show, { __call = function(_, value, options) print_picture(value, options) end })

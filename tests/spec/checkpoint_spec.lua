@@ -247,6 +247,9 @@ describe("a checkpoint", function()
 
     it("doctor says what there is", function()
         local text = d:succeeds "doctor"
+        local pictures = core.terminal_picture.detect()
+        assert.matches(pictures.library and "ok   terminal pictures +%l+ here, by chafa [%d.]+\n"
+            or "%-%-   terminal pictures +half here, by the program itself; .*libchafa%-dev", text)
         for _, word in ipairs { "cpu", "memory", "disk", "quadrupeds",
             "self%-check +a convolution gives the right number" } do
             assert.matches(word, text)

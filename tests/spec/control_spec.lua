@@ -4,7 +4,9 @@ local core = require "sagan.core"
 local system, socket = core.system, core.socket
 local json = require "sagan.json"
 local control_client = require "sagan.control_client"
+local sagan = require "sagan"
 local driver = require "driver"
+local terminal = require "terminal"
 
 local d = driver.new "control"
 local LONG <const> = " threads=1 train.steps=1000000 checkpoint.every=0"
@@ -25,12 +27,21 @@ local function connect(root)
     return client
 end
 
---- The value of a command that must succeed.
+--- The value of a command that must succeed, and what it printed.
 local function ask(client, code)
     local printed = {}
     local value, failure = client:ask(code, function(text) printed[#printed + 1] = text end)
     if not value then error(("%s: %s"):format(code, failure), 2) end
     return value, table.concat(printed)
+end
+
+--- The pictures that a command shows.
+local function shown_by(client, code)
+    local shown = {}
+    assert(client:ask(code, nil, function(picture, text, options)
+        shown[#shown + 1] = { picture = picture, text = text, options = options }
+    end))
+    return shown
 end
 
 local function step_of(client) return math.tointeger(tonumber((ask(client, "run.step")))) end
@@ -172,13 +183,100 @@ describe("control", function()
             local own = (ask(client, "(run.trainer:draw())"))
             assert.matches("x%d+, step %d+$", ask(client, ("samples %q"):format(d:at "mine.png")))
             assert.is_true(d:read "mine.png" == d:read(own))
-            local text = d:succeeds("attach " .. folder "live" .. " -e 'samples(\"raw.png\", { raw = true })' -e 'attention()'")
+            local text = d:succeeds("attach " .. folder "live"
+                .. " -e 'samples(\"raw.png\", { raw = true })' -e 'attention \"attention.png\"'")
             assert.matches("/raw.png: ", text)
             assert.is_true(d:read "raw.png" == d:read((own:gsub("ema%-", "raw-"))))
             assert.is_truthy(system.stat(d:at "attention.png"))
             local info = assert(require("sagan.checkpoint").info(d:at((ask(client, "checkpoint()")))))
             assert.equal(step_of(client), info.step)
             ask(client, "resume()")
+        end)
+
+        it("show pictures where the client is", function()
+            local code = "1, sagan.image.blank(8, 9, 3, { 7, 8, 9 }), 'after', 2"
+            local shown = shown_by(client, code)
+            assert.same({ "after\t2", "1\n" }, { ask(client, code) })
+            assert.equal(1, #shown)
+            assert.same({ 8, 9, 3 }, shown[1].picture.shape)
+            assert.equal(("\7\8\9"):rep(72), shown[1].picture:bytes())
+            assert.equal("picture 9 x 8 RGB", shown[1].text)
+            assert.equal("8", ask(client, "_ == 1 and 8"))
+            shown = shown_by(client, "show(sagan.zeros(4, 5), { rows = 3 })")
+            assert.same({ "map 5 x 4", { rows = 3 } }, { shown[1].text, shown[1].options })
+            ask(client, "pause()")
+            local own = assert(core.image.read(d:at((ask(client, "(run.trainer:draw())")))))
+            for _, asked in ipairs { "samples()", ("show %q"):format(d:at "mine.png") } do
+                ask(client, ("samples %q"):format(d:at "mine.png"))
+                shown = shown_by(client, asked)
+                assert.equal(1, #shown)
+                assert.is_true(own:bytes() == shown[1].picture:bytes())
+            end
+            ask(client, "resume()")
+            assert.matches("a table is no picture", refused(client, "show(_G)"))
+            assert.matches("no option 'row'", refused(client, "show(sagan.zeros(8, 8), { row = 1 })"))
+            assert.matches("/none.png: cannot open", refused(client, "show '/none.png'"))
+            assert.matches("more than 3 MiB of text or pictures", refused(client,
+                "show(sagan.ops.uniform(sagan.empty{1500, 1500, 3}, sagan.zeros({2}, {dtype='i32'}), 1, 1))"))
+        end)
+
+        it("look at the live networks through the microscope, as at a checkpoint's", function()
+            d:await("the average", function() return step_of(client) > 5 end)
+            ask(client, "pause()")
+            local path, image = d:at((ask(client, "checkpoint()"))), d:at "seen.png"
+            assert(core.image.write(image, core.image.blank(32, 32, 3, { 10, 200, 90 })))
+            local saved = assert(sagan.open(path))
+            for code, a in pairs {
+                ["attention { class = 2, seed = 3 }"] = saved.G:attention { class = 2, seed = 3 },
+                ["attention { class = 4, raw = true }"] = saved:net("G", { raw = true }):attention { class = 4 },
+                [("attention { net = 'D', image = %q, class = 3 }"):format(image)] =
+                    saved.D:attention { image = image, class = 3 },
+            } do
+                assert.equal(tostring(a), (ask(client, code)))
+                local shown = shown_by(client, "_:sheet { size = 64 }")
+                assert.is_true(a:sheet({ size = 64 }):bytes() == shown[1].picture:bytes())
+            end
+            assert.matches("the output changes by", (ask(client, "a = attention { class = 2 } return a:knockout { 'gamma0' }")))
+            local map = ask(client, "a:map({ 3, 4 }):bytes()")
+            ask(client, "step()")
+            assert.equal(map, (ask(client, "a:map({ 3, 4 }):bytes()")))
+            assert.matches("the network has trained on since step %d+", refused(client, "a:knockout { 'gamma0' }"))
+            ask(client, "resume()")
+            assert.matches("there is no 'spoon'", refused(client, "attention { class = 'spoon' }"))
+            assert.matches("outside of G.attention16's map", refused(client, "attention({}):map { y = 1, x = 17 }"))
+            assert.matches('net is "G" or "D", not E', refused(client, "attention { net = 'E' }"))
+            assert.matches("none.png: cannot open", refused(client, "attention { net = 'D', image = 'none.png' }"))
+        end)
+
+        local on_terminal = terminal.is_here() and it or function(name) pending(name .. " (needs tmux)") end
+        on_terminal("are typed at a prompt that has the commands of the other", function()
+            local program = d:shell('realpath "$SAGAN"'):match "[^\n]+"
+            local line = ("'%s' attach %s; echo ended with $?; read line"):format(program, folder "live")
+            local s <close> = terminal.open(d.root, line, { "XDG_STATE_HOME=" .. d:at "state", "SAGAN_PICTURES=half" })
+            s:shows "Ctrl-D leaves\n>\n"
+            s:type "run.G.blo"
+            s:press "Tab"
+            s:type "1.full"
+            s:press("Tab", "Enter")
+            s:shows "\nG.block1\n"
+            s:enter ':save "none.png"'
+            s:shows "no picture has been shown yet"
+            s:enter "sagan.image.blank(16, 32, 3, { 200, 16, 32 })"
+            s:shows "\npicture 32 x 16 RGB\n"
+            s:enter ':save "shown.png"'
+            s:shows "\nwrote shown.png, 32 x 16\n"
+            s:enter ":save 'map.png' run.G.conv.weight:reshape(-1, 9)"
+            s:shows "\nwrote map.png, 9 x"
+            s:enter ":save 'x.png' error 'broken'"
+            s:shows "\nprompt:1: "
+            s:enter ":time 2 + 3"
+            s:shows "\n5\n"
+            s:shows " s\n>\n"
+            s:type ":qu"
+            s:press("Tab", "Enter")
+            s:shows "\nended with 0\n"
+            local shown = assert(core.image.read(d:at "shown.png"))
+            assert.equal(("\200\16\32"):rep(16 * 32), shown:bytes())
         end)
 
         it("come from a shell too", function()
@@ -266,7 +364,7 @@ describe("control", function()
             local text
             deaf.id = 1
             local answer = assert(deaf:answer(nil, 60))
-            assert.matches("3 MiB of text that its client has not read", answer.error)
+            assert.matches("3 MiB of text or pictures that its client has not read", answer.error)
             -- one that asks on and on without reading is let go
             d:await("the end of a deaf client", function()
                 local ok, message = deaf.socket:send(json.encode { id = 2, run = "('x'):rep(1 << 20)" })

@@ -355,7 +355,8 @@ describe("sagan-lua eval", function()
             local classes = 0
             for _, values in pairs(k.class_scores) do classes = classes + (values["FD-cnn"].plain > 0 and 1 or 0) end
             print(classes == #run.class_names)]])
-        local text, code = run "knockout.lua"
+        -- nothing is cached: the classifier is trained on the way
+        local text, code = d:shell 'export SAGAN_CACHE="$PWD/fresh"; exec "$SAGAN" knockout.lua'
         assert.equal(0, code, text)
         assert.matches("true\ttrue\ntrue\n", text)
     end)

@@ -29,6 +29,25 @@ local function has(text, part)
 end
 
 describe("help", function()
+    it("describes an object by its class: the comment, fields, methods", function()
+        local folder = require "sagan.run_folder".at "runs/none"
+        local text = help.text(folder)
+        has(text, "sagan.RunFolder\n")
+        for _, method in ipairs { "config", "checkpoints", "trim_log" } do
+            local first = comment_above("run_folder.lua", "function RunFolder:" .. method .. "("):match "^[^.]*"
+            has(text, ("  :%s "):format(method))
+            has(text, first .. ".\n")
+        end
+        assert.matches("fields\n  path +string\n  lock%? +any +closes with the process", text)
+        assert.matches("\n  sagan/run_folder.lua:%d+$", text)
+        -- where __index is a function, the metatable says which are the methods
+        local other = setmetatable({}, { __index = function() end, __methods = getmetatable(folder).__index })
+        assert.equal(text, help.text(other))
+        has(help.text(sagan.open), "sagan.open(path, options?) -> run, message")
+        -- a type with blanks in it
+        has(help.text(folder.checkpoints), "RunFolder:checkpoints() -> {step: integer, path: string}[]\n")
+    end)
+
     it("describes every function of the engine by its stub", function()
         local count = 0
         for _, file in ipairs { "meta/core.lua", "meta/ops.lua", "meta/parts.lua" } do

@@ -171,7 +171,7 @@ describe("the microscope", function()
             refused(("there is no '%s'; did you mean '%s'"):format(name .. "s", name), function()
                 run.G:attention { class = name .. "s" }
             end)
-            refused("The run has " .. table.concat(run.class_names, ", "), function() run.G:attention { class = "spoon" } end)
+            refused("the run has " .. table.concat(run.class_names, ", "), function() run.G:attention { class = "spoon" } end)
             refused("class: 9 is outside of 1..8", function() run.G:attention { class = 9 } end)
             refused("2 classes for 3 inputs", function() run.G:attention { class = { 1, 2 }, count = 3 } end)
             refused("z is f32 {128} or {n, 128}, not f32 {3}", function() run.G:attention { z = core.zeros(3) } end)

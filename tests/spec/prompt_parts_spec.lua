@@ -93,7 +93,24 @@ describe("completion", function()
         assert.equal("erator", complete.text "probe.models.gen") -- a module that is loaded when it is named
         _G.probe = core.zeros(2)
         assert.equal("e", complete.text "probe.shap")
+        assert.is_nil(complete.text "probe:shap") -- a field
         assert.equal(" softmax softplus", " " .. offers "probe:soft")
+    end)
+
+    it("knows what a table with a function for __index says of itself", function()
+        local class = { open = function() end, number = 1 }
+        class.__index = function(t, key) return key == "net" and { weight = 1 } or rawget(t, key) or class[key] end
+        class.__methods = class
+        class.__names = function() return { "net" } end
+        _G.probe = setmetatable({ path = "" }, class)
+        assert.equal("en", complete.text "probe:op")
+        assert.is_nil(complete.text "probe:ne")
+        assert.is_nil(complete.text "probe:nu")
+        assert.equal("net number", (offers "probe.n"))
+        assert.equal("ight", complete.text "probe.net.we")
+        assert.equal("net number open path", (offers "probe."))
+        _G.probe = setmetatable({}, { __index = class.__index })
+        assert.is_nil(complete.text "probe.n")
     end)
 
     it("looks in other globals, and through them into these", function()

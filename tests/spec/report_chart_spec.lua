@@ -137,6 +137,11 @@ describe("base64", function()
         for i = 1, 64 do bytes[i] = string.char((i * 167 + 89) % 256) end
         local all = table.concat(bytes)
         for n = 0, 64 do assert.equal(slow(all:sub(1, n)), base64.encode(all:sub(1, n))) end
+        for n = 0, 64 do assert.equal(all:sub(1, n), base64.decode(slow(all:sub(1, n)))) end
+        assert.equal(all, base64.decode(slow(all)))
+        for _, text in ipairs { "A", "AB", "ABC", "AB=", "A===", "====", "AB=C", "AB!=", "ABCD ", "AB\0=" } do
+            assert.is_nil(base64.decode(text), text)
+        end
     end)
 end)
 

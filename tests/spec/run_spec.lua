@@ -110,6 +110,7 @@ describe("sagan.open", function()
         none, message = with { config = metadata.config:gsub("width = 4", "widht = 4") }
         assert.is_nil(none)
         assert.matches("widht", message, 1, true)
+        assert.matches("Another version may have written it; this is " .. core.version, message, 1, true)
         local other = assert(with { version = "9.9.9", config = metadata.config:gsub("width = 4", "width = 8") })
         local text = message_of(function() return other.G:attention() end)
         assert.matches("other.safetensors: G: the state does not fit", text, 1, true)

@@ -93,5 +93,6 @@ function terminal:close()
     pcall(terminal.tmux, self, "kill-server")
     os.remove(self.socket)
 end
+terminal.__close = terminal.close
 
 return terminal

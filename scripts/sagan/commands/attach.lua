@@ -1,6 +1,9 @@
 --- sagan-lua attach - a prompt inside a run that trains: looks at it, changes it, holds it, saves it.
 local system = require("sagan.core").system
 local options = require "sagan.options"
+local show = require "sagan.show"
+local commands = require "sagan.prompt.commands"
+local complete = require "sagan.prompt.complete"
 local control_client = require "sagan.control_client"
 
 local HELP = [[
@@ -8,7 +11,8 @@ sagan-lua attach RUN [options]
 
 A prompt in the training process of a run: Lua 5.4 with the engine, the live networks and commands to look at and change
 the run. What is typed runs between two steps; training goes on, and goes on when you leave (Ctrl-D). help() at the prompt
-lists the commands. Several may be attached at once. Ctrl-C ends what was asked; a second one leaves.
+lists the commands. Pictures are shown in your terminal. Several may be attached at once. Ctrl-C ends what was asked; a
+second one leaves.
 
 RUN is a run folder: runs/feat32, or one seed of it, runs/feat32/seed-1. The run must be your own, on this machine, and
 not have control=false.
@@ -36,6 +40,11 @@ local function print_text(text)
     io.stdout:flush()
 end
 
+local function print_picture(...)
+    show.print(...)
+    io.stdout:flush()
+end
+
 local function greeting(client)
     local hello, failure = client:greeting(1)
     if not hello and not failure then
@@ -48,14 +57,15 @@ end
 --- Runs pieces of Lua one after another, up to the first that fails.
 local function run_all(client, pieces)
     for _, code in ipairs(pieces) do
-        local value, failure = client:ask(code, print_text)
+        local value, failure = client:ask(code, print_text, print_picture)
         if not value then return fail(failure) end
         if value ~= "" then print(value) end
     end
     return 0
 end
 
---- What the prompt does with a line: Ctrl-C is passed on to the run, which then answers; the second one leaves.
+--- What the prompt does with a line: Ctrl-C is passed on to the run, which then answers; the second one leaves. The commands
+--- that begin with a colon are the prompt's own.
 local function session(client)
     local program = require "sagan.program"
     local traceback = require "sagan.traceback"
@@ -64,11 +74,12 @@ local function session(client)
         if results[1] then return "answered", results[2], results[3] end
         return program.interrupted() and "interrupted" or "failed", nil, results[2]
     end
-    local function evaluate(text)
-        local outcome, value, failure = guarded(client.ask, text, print_text)
+    --- Asks, and prints the answer. true; false: the session is over; nil: that failed.
+    local function ask(text, picture)
+        local outcome, value, failure = guarded(client.ask, text, print_text, picture)
         if outcome == "interrupted" then
             client:interrupt()
-            outcome, value, failure = guarded(client.result, print_text)
+            outcome, value, failure = guarded(client.result, print_text, picture)
             if outcome == "interrupted" then
                 io.stderr:write("left; the run goes on\n")
                 return false
@@ -77,9 +88,27 @@ local function session(client)
         if value and value ~= "" then print(value) end
         io.stdout:flush()
         if not value then io.stderr:write(failure, "\n") end
-        return not client.ended
+        if client.ended then return false end
+        return value and true
     end
-    return { evaluate = evaluate, complete = function(text) return client:complete(text, 2) end }
+    local tools = {}
+    function tools.evaluate(text) return ask(text, print_picture) end
+    function tools.picture(expression)
+        local picture
+        local went = ask(("show(%s)"):format(expression), function(shown) picture = shown end)
+        return picture, went and not picture and "that shows no picture" or nil
+    end
+    return {
+        evaluate = function(text)
+            local command, rest = commands.parse(text)
+            if command then return commands.run(command, rest, tools) ~= false and not client.ended end
+            return ask(text, print_picture)
+        end,
+        complete = function(text)
+            if text:find("^%s*:%a*$") then return complete.text(text, nil, commands.names()) end
+            return client:complete(text, 2)
+        end,
+    }
 end
 
 ---@param args string[]

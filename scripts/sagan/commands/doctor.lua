@@ -52,9 +52,9 @@ local function check_parts()
     local edit = (system.read("/proc/self/maps") or ""):find("libedit", 1, true)
     line(edit and "ok" or "--", "prompt", edit and "line editing, completion and history (libedit)"
         or "plain; line editing and history: apt-get install libedit-dev and build again")
-    local library = core.terminal_picture.detect().library
-    line(library and "ok" or "--", "terminal pictures", library and ("symbols, sixel, kitty and iTerm (%s)"):format(library)
-        or "two pixels a character; finer: apt-get install libchafa-dev libglib2.0-dev and build again")
+    local pictures = core.terminal_picture.detect()
+    line(pictures.library and "ok" or "--", "terminal pictures", ("%s here, by %s"):format(pictures.mode, pictures.library
+        or "the program itself; sixel, kitty and finer symbols: apt-get install libchafa-dev libglib2.0-dev and build again"))
 end
 
 ---@param args string[]

@@ -30,6 +30,9 @@ local annotations = {}
 ---@field classes table<string, sagan.Annotation>
 
 --- The type that a text begins with, and what follows. Blanks belong to it inside brackets and after , : |.
+---@param text string
+---@return string kind
+---@return string rest
 local function take_type(text)
     local depth, at = 0, 1
     while at <= #text do
@@ -41,6 +44,8 @@ local function take_type(text)
     end
     return text:sub(1, at - 1), (text:sub(at):gsub("^%s*#?%s*", ""))
 end
+
+annotations.take_type = take_type
 
 local function named(text)
     local name, mark, rest = text:match("^([%w_%.]+)(%??)%s+(.*)$")

@@ -16,8 +16,7 @@ end
 ---@field run fun(rest: string, prompt: sagan.PromptTools): boolean?  false leaves the prompt
 
 ---@class sagan.PromptTools
----@field compile fun(text: string): function?, string?
----@field call fun(f: function, ...: any): boolean, any  runs f so that Ctrl-C stops it; an error is printed, and false returned
+---@field picture fun(expression: string): sagan.Tensor?, string?  of a value; nil alone: an error was printed
 ---@field evaluate fun(text: string): boolean?           as if it had been typed
 
 ---@type table<string, sagan.PromptCommand>
@@ -46,14 +45,8 @@ commands.list.save = {
         if not path then return complain('the name of a file is missing: :save "x.png"') end
         if not path:find("%.png$") then return complain(path .. ": pictures are written as PNG, so the name ends in .png") end
         local picture, message = show.last, 'no picture has been shown yet; :save "x.png" VALUE writes a value'
-        if expression ~= "" then
-            local chunk, syntax = prompt.compile("return " .. expression)
-            if not chunk then return complain(syntax) end
-            local ok, value = prompt.call(chunk)
-            if not ok then return end
-            picture, message = show.picture(value)
-        end
-        if not picture then return complain(message) end
+        if expression ~= "" then picture, message = prompt.picture(expression) end
+        if not picture then return message and complain(message) end
         local written, reason = core.image.write(path, picture)
         if not written then return complain(reason) end
         print(("wrote %s, %d x %d"):format(path, picture:size(2), picture:size(1)))

@@ -2,7 +2,8 @@
 --- file names inside quotes, topics after help, commands after a colon; after "(" the arguments.
 ---
 --- A path like `net.stages[1].conv:` is followed without running anything of the user's: through the tables themselves, the
---- tables they inherit from, and what the library says it can load (__names).
+--- tables they inherit from, and, where __index is a function, what the metatable says there is: fields that can be read
+--- (__names, of a value) and methods (__methods).
 
 local core = require "sagan.core"
 local system = core.system
@@ -39,6 +40,8 @@ local function step(value, key)
         end
         local index, meta = index_of(value)
         if type(index) == "function" then
+            local methods = rawget(meta, "__methods")
+            if methods and methods[key] ~= nil then return methods[key] end
             local safe = core.is_tensor(value) or (meta.__names and lists(meta.__names(value), key))
             if not safe then return nil end
             local ok, found = pcall(function() return start[key] end)
@@ -70,6 +73,7 @@ local function names_of(value, methods)
         if type(meta) == "table" and meta.__names and not methods then
             for _, name in ipairs(meta.__names(value)) do add(name) end
         end
+        if type(index) == "function" then index = rawget(meta, "__methods") end
         if type(index) ~= "table" then break end
         value = index
     end

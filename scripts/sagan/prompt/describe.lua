@@ -113,8 +113,8 @@ local function signature(entry, name)
     end
     local results = {}
     for i, result in ipairs(entry.returns) do
-        local kind, note = result:match("^(%S+)%s+([%a_]%w*)$")
-        results[i] = note or kind or result:match("^%S+")
+        local kind, note = annotations.take_type(result)
+        results[i] = note:match("^[%a_]%w*$") or kind
     end
     return ("%s(%s)%s"):format(name, table.concat(words, ", "), #results > 0 and " -> " .. table.concat(results, ", ") or "")
 end
@@ -250,6 +250,28 @@ local function class_help(class)
     return table.concat(parts, "\n")
 end
 
+--- An object of a class in Lua: what the class says of itself, its fields and its methods. The class is the one that the
+--- file of the methods calls so: "Attention:map" is of sagan.Attention.
+local function instance_help(value)
+    local meta = getmetatable(value)
+    local methods = type(meta) == "table" and (rawget(meta, "__methods") or rawget(meta, "__index"))
+    if type(methods) ~= "table" then return nil end
+    for _, method in next, methods do
+        local entry, path
+        if type(method) == "function" then entry, path = annotations.of(method) end
+        local class_name = entry and entry.name and entry.name:match("^([%w_]+):")
+        for name, class in pairs(class_name and annotations.file(path).classes or {}) do
+            if name:match("[%w_]*$") == class_name then
+                local parts = { name, class.doc ~= "" and indented(class.doc) or nil }
+                if #class.fields > 0 then parts[#parts + 1] = "fields\n" .. named_rows(class.fields) end
+                parts[#parts + 1] = "methods\n" .. member_rows(methods, true)
+                parts[#parts + 1] = ("  %s:%d"):format(library_path(path), class.line)
+                return table.concat(parts, "\n")
+            end
+        end
+    end
+end
+
 local function module_help(value)
     local name, doc = module_of(value)
     return name and table.concat({ name, indented(doc), member_rows(value) }, "\n")
@@ -290,7 +312,7 @@ function describe.value(x)
     local kind = type(x)
     if kind == "function" then return function_help(x) end
     if kind == "table" then
-        local text = is_class(x) and class_help(x) or module_help(x)
+        local text = is_class(x) and class_help(x) or module_help(x) or instance_help(x)
         if text then return text end
         local meta = getmetatable(x)
         if type(meta) == "table" and meta.__call then return function_help(meta.__call) end
