@@ -6,7 +6,7 @@ local fingerprint = require "sagan.fingerprint"
 local score_table = {}
 
 --- The usual order; others follow by name.
-local ORDER <const> = { "FD", "IS", "KID", "precision", "recall", "density", "coverage", "intra-FD" }
+local ORDER <const> = { "FD", "IS", "KID", "precision", "recall", "density", "coverage", "intra-FD", "legs" }
 
 --- Where a score stands in the usual order.
 ---@param name string
