@@ -19,6 +19,13 @@ function score_table.rank(name)
     return #ORDER + 1
 end
 
+local SHARES <const> = { precision = true, recall = true, coverage = true, legs = true }
+
+--- Whether a score is a share, from 0 to 1, which density is not.
+---@param name string
+---@return boolean
+function score_table.is_share(name) return SHARES[name:match("^%a+")] == true end
+
 --- Whether one score comes before another.
 ---@param a string
 ---@param b string
