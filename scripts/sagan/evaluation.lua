@@ -229,6 +229,7 @@ local function measure(o, s, variant, info)
             fingerprint = fingerprint_of(o, s, variant, resizer, real, fake), scores = result.scores,
             deviations = result.deviations, intervals = result.intervals, notes = json.array(result.notes),
             per_class = next(result.per_class) and result.per_class or nil,
+            class_names = next(result.per_class) and s.data.class_names or nil,
             missing = next(result.missing) and result.missing or nil,
         }
         fake:close()
