@@ -239,7 +239,7 @@ static void legs_that_lack_are_missed(void **state)
 static void any_threads_and_bad_sizes(void **state)
 {
     (void)state;
-    enum { N = 37 };
+    enum { N = 600 };
     static uint8_t px[N * SIDE * SIDE];
     int32_t expected[N], one[N], three[N];
     for (int i = 0; i < N; i++) {
