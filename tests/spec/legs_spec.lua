@@ -78,6 +78,7 @@ describe("the score legs", function()
 
     it("is better when higher, and comes after the others", function()
         assert.equal("higher", ablation.direction({}, "legs"))
-        assert.same({ "FD-cnn", "intra-FD-cnn", "legs", "odd" }, score_table.names { legs = 1, odd = 1, ["intra-FD-cnn"] = 1, ["FD-cnn"] = 1 })
+        assert.same({ "FD-cnn", "intra-FD-cnn", "legs", "odd" },
+            score_table.names { legs = 1, odd = 1, ["intra-FD-cnn"] = 1, ["FD-cnn"] = 1 })
     end)
 end)

@@ -99,7 +99,8 @@ describe("a report", function()
     it("draws shares over steps from 0 to 1, and nothing else so", function()
         local f = folders.fingerprint()
         folders.write_run(d, "p/seed-1", 1, { scores = {
-            { 50, f, { ["precision-cnn"] = 0.001, ["FD-cnn"] = 300 } }, { 100, f, { ["precision-cnn"] = 0.4, ["FD-cnn"] = 2 } } } })
+            { 50, f, { ["precision-cnn"] = 0.001, ["FD-cnn"] = 300 } },
+            { 100, f, { ["precision-cnn"] = 0.4, ["FD-cnn"] = 2 } } } })
         local drawn = figures(page "p", "curves")
         assert.is_nil(text_of(drawn["precision-cnn"]):find("logarithmic", 1, true))
         assert.matches("logarithmic", text_of(drawn["FD-cnn"]), 1, true)
@@ -112,9 +113,10 @@ end)
 
 describe("a study's table", function()
     local function lines(seconds)
-        local config = { profile = "quick", recipe = "paper", data = "d", model = { resolution = 32, width = 4 }, train = { steps = 9 } }
-        local plan = { study = { name = "s", score = print }, seeds = { 1, 2 }, arms = { { name = "a", config = config, changes = {} },
-            { name = "b", config = config, changes = {} } }, cells = {} }
+        local config = { profile = "quick", recipe = "paper", data = "d", model = { resolution = 32, width = 4 },
+            train = { steps = 9 } }
+        local plan = { study = { name = "s", score = print }, seeds = { 1, 2 }, cells = {},
+            arms = { { name = "a", config = config, changes = {} }, { name = "b", config = config, changes = {} } } }
         local records = {}
         for i, s in ipairs(seconds) do
             plan.cells[i] = { arm = i < 3 and "a" or "b", seed = (i - 1) % 2 + 1, config = config }

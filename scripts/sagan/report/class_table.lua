@@ -67,8 +67,8 @@ function class_table.of(group, m, row)
         body[class] = e("tr", {}, e("th", { scope = "row" }, m.class_names[class] or ("class %d"):format(class)), cells)
     end
     return data_table { class = "by-class", head = head, rows = body,
-        caption = { e("b", {}, row.score .. " by class"), (", step %s%s; bars: share of the largest"):format(format.number(row.step),
-            row.better and ("; %s is better"):format(row.better) or "") } }
+        caption = { e("b", {}, row.score .. " by class"), (", step %s%s; bars: share of the largest"):format(
+            format.number(row.step), row.better and ("; %s is better"):format(row.better) or "") } }
 end
 
 return class_table

@@ -106,7 +106,8 @@ function scatter.plot(o)
         words[i] = ("%s: %s s a step, %s"):format(p.name, format.number(p.x), text)
     end
     return e("figure", { class = "chart" },
-        e("figcaption", {}, e("b", {}, o.title), e("span", { class = "aside" }, o.better and (" (%s is better)"):format(o.better))),
+        e("figcaption", {}, e("b", {}, o.title),
+            e("span", { class = "aside" }, o.better and (" (%s is better)"):format(o.better))),
         e("svg", { viewBox = ("0 0 %d %d"):format(scatter.width, scatter.height), role = "img",
             ["aria-labelledby"] = ("%s-t %s-d"):format(o.id, o.id) },
             e("title", { id = o.id .. "-t" }, o.title .. " against time"),
