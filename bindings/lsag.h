@@ -133,6 +133,7 @@ int lsag_open_image(lua_State *L);
 int lsag_open_events(lua_State *L);
 int lsag_open_dataset(lua_State *L);
 int lsag_open_metrics(lua_State *L);
+int lsag_metrics_legs(lua_State *L); /* legs.c: a function of sagan.core.metrics */
 int lsag_open_pth(lua_State *L);
 int lsag_open_resizer(lua_State *L);
 int lsag_open_sha256(lua_State *L);

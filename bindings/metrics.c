@@ -424,6 +424,7 @@ int lsag_open_metrics(lua_State *L)
                                          {"inception_score", l_inception_score},
                                          {"kid_subset", l_kid_subset},
                                          {"neighbours", l_neighbours},
+                                         {"legs", lsag_metrics_legs},
                                          {"singular_values", l_singular_values},
                                          {NULL, NULL}};
     add_class(L, MOMENTS, moments);

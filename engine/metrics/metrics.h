@@ -1,10 +1,11 @@
 /*
- * metrics.h - scores from features: Frechet distance, inception score, kernel distance (KID), precision and recall.
+ * metrics.h - scores from features: Frechet distance, inception score, kernel distance (KID), precision and recall; and
+ * from pictures: legs.
  *
  *   [8] score     G -> feature network -> rows {N, D} -> here -> scores.jsonl
  *
- * What computed the features, from what pixels, is the caller's business. All functions take f32 rows in host memory,
- * compute in f64, use memory that does not grow with N^2, and give the same bits for any number of threads (0: all
+ * What computed the features, from what pixels, is the caller's business. The functions of features take f32 rows in host
+ * memory, compute in f64, use memory that does not grow with N^2, and give the same bits for any number of threads (0: all
  * cores). Rows that hold NaN or infinity are refused by row and column, counted from 1.
  */
 #ifndef SAG_METRICS_H
@@ -96,5 +97,19 @@ void sag_neighbours_destroy(sag_neighbours *s); /* NULL is allowed */
 bool sag_neighbours_step(sag_neighbours *s);
 void sag_neighbours_progress(const sag_neighbours *s, int64_t *done, int64_t *total);
 sag_status sag_neighbours_result(const sag_neighbours *s, sag_prdc *out);
+
+/* ------------------------------------------------------------------------------------------------- legs.c */
+
+typedef struct sag_pictures {
+    const uint8_t *pixels; /* {n, height, width, channels} */
+    int64_t n;
+    int height, width, channels;
+} sag_pictures;
+
+/*
+ * legs [n]: the separate legs that each picture's figure stands on, by the count that most rows above its feet show; of
+ * counts that equally many show expected[i], if it is one of them, else the largest. 0: nothing stands on a ground there.
+ */
+sag_status sag_legs(const sag_pictures *p, const int32_t *expected, int threads, int32_t *legs);
 
 #endif

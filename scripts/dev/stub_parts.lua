@@ -182,6 +182,7 @@ parts.metrics = {
         { "kid_subset", "x:sagan.Tensor y:sagan.Tensor subset:integer options:table?", "number? mmd2;string? message", "Unbiased MMD^2 of one subset (from 0); options: size, degree, gamma, coef, seed." },
         { "singular_values", "matrix:sagan.Tensor", "number[]? values;string? message", "All singular values of f32 {N,D}, the largest first." },
         { "neighbours", "real:sagan.Tensor fake:sagan.Tensor options:table?", "sagan.Neighbours? computation;string? message", "Precision, recall, density, coverage, in steps; options: k, inclusive." },
+        { "legs", "images:sagan.Tensor expected:integer|integer[]", "integer[]", "Legs that the figure of each picture u8 {N,H,W,C} stands on; of counts shown equally often the expected one." },
     },
     classes = {
         { "Moments", methods = {

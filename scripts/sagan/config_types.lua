@@ -9,7 +9,7 @@
 ---@field profile? "auto"|"quick"|"small"|"paper" Scale: quick (minutes on two cores), small (about an hour on one GPU), paper (days).
 ---@field profile_reason? string Why profile=auto chose what it chose; filled in.
 ---@field seed? integer Seed of all random numbers.
----@field data? string Data set: auto, fashion-mnist, idx:PATH, cifar10:PATH, folder:PATH, pack:FILE, quadrupeds[:count].
+---@field data? string Data set: auto, fashion-mnist, idx:PATH, cifar10:PATH, folder:PATH, pack:FILE, quadrupeds[:count]; the last adds the score legs.
 ---@field model? sagan.Fields.model The two networks.
 ---@field loss? "hinge"|"bce"|"wasserstein" Loss of both networks; bce is the first GAN's, with the generator's non-saturating form.
 ---@field auxiliary? sagan.Fields.auxiliary The discriminator's class head (model.d_head=auxiliary).

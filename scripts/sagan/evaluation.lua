@@ -16,6 +16,7 @@ local fingerprint = require "sagan.fingerprint"
 local progress = require "sagan.progress"
 local json = require "sagan.json"
 local ledger = require "sagan.ledger"
+local metrics = require "sagan.metrics"
 local scores = require "sagan.scores"
 
 local evaluation = {}
@@ -53,8 +54,32 @@ local function with_defaults(o, config)
     return out
 end
 
--- One sampling pass: the feature sets by resizer.
+-- Counts figures and those with the right number of legs, by class from 1; but classes of which there is no real figure.
+local function count_legs(tally, legs_of_class, images, labels)
+    local expected = {}
+    for i, label in ipairs(labels) do expected[i] = legs_of_class[label + 1] or 0 end
+    for i, legs in ipairs(metrics.legs(images, expected)) do
+        local class = labels[i] + 1
+        if legs_of_class[class] then
+            tally.of[class] = (tally.of[class] or 0) + 1
+            tally.right[class] = (tally.right[class] or 0) + (legs == expected[i] and 1 or 0)
+        end
+    end
+end
+
+-- The share of all, and the shares by class if there are figures of each.
+local function shares_of(tally, classes)
+    local right, of, by_class = 0, 0, {}
+    for class, n in pairs(tally.of) do
+        right, of = right + tally.right[class], of + n
+        by_class[class] = tally.right[class] / n
+    end
+    return right / of, #by_class == classes and classes > 1 and by_class or nil
+end
+
+-- One sampling pass: the feature sets by resizer, and the figures' legs where the data know them.
 local function collect(s, variant, o)
+    local tally = s.legs and (not o.only or o.only.legs) and { right = {}, of = {} } or nil
     local sets = {}
     for _, resizer in ipairs(s.resizers) do
         sets[resizer] = feature_set.new { capacity = o.n_fake, width = s.network.width, classes = s.data.classes,
@@ -68,13 +93,14 @@ local function collect(s, variant, o)
             local good, why = sets[resizer]:add(features, logits, labels)
             if not good then return nil, why end
         end
+        if tally then count_legs(tally, s.legs, images, labels) end
         done = done + #labels
         bar:show(done, variant.text, done == o.n_fake)
         if system.interrupted() then error("interrupted", 0) end
         return true
     end)
     bar:finish()
-    if ok then return sets end
+    if ok then return sets, tally end
     for _, set in pairs(sets) do set:close() end
     return nil, message
 end
@@ -107,6 +133,18 @@ end
 
 Session.__close = Session.close
 
+-- How many legs each class has, from 1; nil where the data do not know.
+local function legs_of_classes(data)
+    if not data:legs(1) then return nil end
+    local legs, found = {}, 0
+    for i = 1, data.count do
+        local class = data:label(i) + 1
+        if not legs[class] then legs[class], found = data:legs(i), found + 1 end
+        if found == data.classes then break end
+    end
+    return legs
+end
+
 local function session(o, config)
     local what = { data = o.data or config.data, resolution = config.model.resolution, channels = config.model.channels,
         split = o.reference, count = o.n_real, say = o.say }
@@ -121,6 +159,7 @@ local function session(o, config)
         return fail(("%s has %d classes and %d channels, the run %d and %d: they cannot be compared"):format(data.name, data.classes,
             data.channels, config.model.classes, config.model.channels))
     end
+    self.legs = legs_of_classes(data)
     self.network, message = feature_network.open(o.network, what)
     if not self.network then return fail(message) end
     -- those of the run's configuration mean nothing to a network that takes pictures as they are
@@ -177,20 +216,22 @@ end
 -- The entries of one variant, one for each resizer.
 local function measure(o, s, variant, info)
     local started, entries = system.now(), {}
-    local sets, message = collect(s, variant, o)
-    if not sets then return nil, message end
+    local sets, tally = collect(s, variant, o)
+    if not sets then return nil, tally end
     for _, resizer in ipairs(s.resizers) do
         local real, fake = s.references[resizer], sets[resizer]
         local result = scores.of(s.network, real, fake, {
             splits = o.splits, only = o.only, class_names = s.data.class_names,
             bootstrap = o.bootstrap or (s.network.name == "cnn" and 100 or 0),
         })
+        if tally then result.scores.legs, result.per_class.legs = shares_of(tally, s.data.classes) end
         entries[#entries + 1] = {
             time = os.date("!%Y-%m-%dT%H:%M:%SZ"), step = info.step,
             checkpoint = o.checkpoint and (o.checkpoint:match("checkpoints/[^/]+$") or o.checkpoint),
             fingerprint = fingerprint_of(o, s, variant, resizer, real, fake), scores = result.scores,
             deviations = result.deviations, intervals = result.intervals, notes = json.array(result.notes),
             per_class = next(result.per_class) and result.per_class or nil,
+            class_names = next(result.per_class) and s.data.class_names or nil,
             missing = next(result.missing) and result.missing or nil,
         }
         fake:close()
@@ -230,8 +271,8 @@ function evaluation.score(options)
 end
 
 --- A function that scores generators as they are in memory, whatever was done to them; for knock-outs. By class it gives the
---- Frechet distance. What scores are computed from is opened here: a classifier may have to be trained first, for which
---- gradients have to be recorded.
+--- Frechet distance, and the share with the right legs where the data know them. What scores are computed from is opened
+--- here: a classifier may have to be trained first, for which gradients have to be recorded.
 ---@param config sagan.Config  of the run: data, resolution, protocol
 ---@param options? sagan.EvaluationOptions  n_fake: 2000
 ---@return fun(G: sagan.models.Generator): table<string, number>, table<string, table<string, number>>?
@@ -247,7 +288,11 @@ function evaluation.scorer(config, options)
         local entry, by_class = entries[1], nil
         for name, values in pairs(entry.per_class or {}) do
             by_class = by_class or {}
-            for i, value in ipairs(values) do by_class[s.data.class_names[i]] = { [name:gsub("^intra%-", "")] = value } end
+            for i, value in ipairs(values) do
+                local class = s.data.class_names[i]
+                by_class[class] = by_class[class] or {}
+                by_class[class][name:gsub("^intra%-", "")] = value
+            end
         end
         return entry.scores, by_class
     end, s

@@ -169,7 +169,7 @@ field("profile", choice { "auto", "quick", "small", "paper" }, "auto",
 field("profile_reason", text, nil, "Why profile=auto chose what it chose; filled in.", "free")
 field("seed", integer(0, 2 ^ 31 - 1 | 0), 1, "Seed of all random numbers.")
 field("data", text, "auto",
-    "Data set: auto, fashion-mnist, idx:PATH, cifar10:PATH, folder:PATH, pack:FILE, quadrupeds[:count].")
+    "Data set: auto, fashion-mnist, idx:PATH, cifar10:PATH, folder:PATH, pack:FILE, quadrupeds[:count]; the last adds the score legs.")
 
 field("model.resolution", choice { 32, 64, 128, 256 }, 128, "Side of the images in pixels.")
 field("model.width", integer(1, 1024), 64, "Channels of the narrowest layers; all others are multiples.")

@@ -67,7 +67,14 @@ function generated.each(G, o, fn)
         ops.normal(z, clock, o.seed or 0, streams.score_noise, 0, 1, o.truncation or 0)
         ops.tick(clock)
         local ok, message = core.scope(core.no_grad, function()
-            local images = ops.float_to_pixels(G(z, core.tensor(all, { dtype = "i32" })))
+            local values = G(z, core.tensor(all, { dtype = "i32" }))
+            -- rounding makes a pixel of anything, and scores would be made of those
+            local size = values:norm():item()
+            if size ~= size or size == math.huge then
+                return nil, ("the generator draws NaN or infinity, first in pictures %d to %d: its training diverged; an earlier "
+                    .. "checkpoint may be sound (--step)"):format(done + 1, done + n)
+            end
+            local images = ops.float_to_pixels(values)
             return fn(n < batch and images:rows(1, n) or images, labels)
         end)
         if not ok then return nil, message end

@@ -17,6 +17,7 @@ local ledger = {}
 ---@field intervals? table<string, number[]>  95 % of the score's own sampling, low and high
 ---@field deviations? table<string, number>   over splits (IS) or subsets (KID)
 ---@field per_class? table<string, number[]>
+---@field class_names? string[]  of per_class
 ---@field notes? string[]      what is to be known of the numbers
 
 local function path_of(folder) return folder .. "/scores.jsonl" end

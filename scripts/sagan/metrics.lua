@@ -1,5 +1,5 @@
 --- metrics.lua - scores from features: Frechet distance (FID), inception score, KID, precision/recall/density/coverage,
---- Frechet distance within classes.
+--- Frechet distance within classes; and legs, counted in pictures.
 --
 --     local metrics = require "sagan.metrics"
 --     local real, fake = metrics.moments(), metrics.moments()
@@ -268,5 +268,14 @@ function metrics.prdc(real, fake, options)
     end
     return scores, #notes > 0 and table.concat(notes, "; ") or nil
 end
+
+----------------------------------------------------------------------------------------------------------- legs
+
+--- How many separate legs the figure of each picture stands on, by the count that most rows above its feet show; of counts
+--- that equally many show the expected one, if it is among them. 0: nothing stands on a ground there.
+---@param images sagan.Tensor u8 {N, H, W, C}
+---@param expected integer|integer[]
+---@return integer[]
+function metrics.legs(images, expected) return engine.legs(images, expected) end
 
 return metrics

@@ -6,7 +6,7 @@ local fingerprint = require "sagan.fingerprint"
 local score_table = {}
 
 --- The usual order; others follow by name.
-local ORDER <const> = { "FD", "IS", "KID", "precision", "recall", "density", "coverage", "intra-FD" }
+local ORDER <const> = { "FD", "IS", "KID", "precision", "recall", "density", "coverage", "intra-FD", "legs" }
 
 --- Where a score stands in the usual order.
 ---@param name string
@@ -18,6 +18,13 @@ function score_table.rank(name)
     end
     return #ORDER + 1
 end
+
+local SHARES <const> = { precision = true, recall = true, coverage = true, legs = true }
+
+--- Whether a score is a share, from 0 to 1, which density is not.
+---@param name string
+---@return boolean
+function score_table.is_share(name) return SHARES[name:match("^%a+")] == true end
 
 --- Whether one score comes before another.
 ---@param a string

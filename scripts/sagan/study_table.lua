@@ -163,6 +163,26 @@ end
 
 local function which_way(better) return better and (" (%s is better)"):format(better) or "" end
 
+-- Minutes of a finished run, training and scoring, means over seeds; nil unless the slowest arm takes a tenth more than the
+-- fastest at least.
+local function time_row(plan, records)
+    local row, least, most = { label = "minutes a run" }, math.huge, 0
+    for i, arm in ipairs(plan.arms) do
+        local list = {}
+        for k, cell in ipairs(plan.cells) do
+            local r = records[k]
+            if cell.arm == arm.name and r.outcome == "done" and math.type(r.seconds) then list[#list + 1] = r.seconds / 60 end
+        end
+        local mean, sd
+        if #list > 0 then
+            mean, sd = statistics.mean_sd(list)
+            least, most = math.min(least, mean), math.max(most, mean)
+        end
+        row[i] = not mean and "-" or sd and ("%.3g ± %.2g"):format(mean, sd) or ("%.3g"):format(mean)
+    end
+    return most >= 1.1 * least and row or nil
+end
+
 local function published_rows(plan)
     local table_ = require("sagan.published").get(plan.study.published)
     local rows, shares = {}, plan.study.at or { 1 }
@@ -219,6 +239,7 @@ function study_table.lines(plan, records, wide)
         end
         rows[k] = row
     end
+    if #rows > 0 then rows[#rows + 1] = time_row(plan, records) end
     if #rows > 0 then grid(lines, heads, rows, wide or 120) end
     for _, r in ipairs(study_table.headlines(results.rows)) do
         if #plan.arms > 1 then

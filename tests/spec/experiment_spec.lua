@@ -305,14 +305,20 @@ describe("the experiments in the tree", function()
         local rates = resolve(load_experiment "ttur_rates")
         assert.same({ 1e-4, 4e-5, 1e-4, 4e-4 }, { rates[1].optimizer.lr_g, rates[1].optimizer.lr_d, rates[2].optimizer.lr_g,
             rates[2].optimizer.lr_d })
-        local kernels = resolve(load_experiment "large_kernels")
-        assert.same({ 5, 7 }, { kernels[1].model.attention.kernel, kernels[2].model.attention.kernel })
     end)
+
+    -- The configurations that have a residual block in attention's place.
+    local function blocks_of(e, overrides)
+        if not ablation.is(e) then return resolve(e, overrides) end
+        local list = {}
+        for i, arm in ipairs(assert(ablation.plan(e, overrides, "r", CPU)).arms) do list[i - 1] = arm.config end
+        return list -- but the base
+    end
 
     it("compare attention with blocks of as many parameters, within 2 %, in each network", function()
         for _, name in ipairs { "residual_feat8", "residual_feat16", "residual_feat32", "residual_feat64", "large_kernels" } do
             for _, profile in ipairs { "paper", "small" } do
-                for _, c in ipairs(resolve(load_experiment(name), { "profile=" .. profile })) do
+                for _, c in ipairs(blocks_of(load_experiment(name), { "profile=" .. profile })) do
                     c.model.channels, c.model.classes = 3, 10
                     for _, net in ipairs { "generator", "discriminator" } do
                         local block
@@ -340,6 +346,13 @@ describe("the experiments in the tree", function()
         for i, arm in ipairs(placement.arms) do columns[i] = arm.name end
         assert.same({ "none", "feat8", "feat16", "feat32", "feat64", "residual_feat8", "residual_feat16", "residual_feat32",
             "residual_feat64" }, columns)
+        local kernels, arms = assert(ablation.plan(load_experiment "large_kernels", {}, "r", CPU)), {}
+        for i, arm in ipairs(kernels.arms) do
+            local a = arm.config.model.attention
+            arms[i] = { arm.name, a.form, a.kernel, a.generator[1], a.discriminator[1] }
+        end
+        assert.same({ { "attention", "slides", 3, 32, 32 }, { "kernel5", "residual", 5, 32, 32 },
+            { "kernel7", "residual", 7, 32, 32 } }, arms)
         local stability = assert(ablation.plan(load_experiment "stability", { "profile=paper" }, "r", CPU))
         local steps = {}
         for i, stage in ipairs(stability.cells[1].stages) do steps[i] = stage.step end

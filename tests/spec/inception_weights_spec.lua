@@ -63,6 +63,7 @@ describe("inception weights", function()
         })
         refused({}, { "lacks Conv2d_1a_3x3.bn.bias", "and 468 more" })
         refused({}, { "lacks" }, { other = true })
+        refused({}, { "SHA-256 " .. core.sha256.file(path) }) -- of the same file as before
     end)
 
     it("of another digest are refused unless asked for, and then are not genuine", function()

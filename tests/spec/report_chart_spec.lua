@@ -258,6 +258,22 @@ describe("curves", function()
         end
     end)
 
+    it("of shares stand between 0 and 1, never on a logarithmic axis", function()
+        local values = { 0.001, 0.02, 0.4, 0.9 } -- more than a factor of 50
+        local curves = { { name = "a", index = 1, points = points_of(values, 40) } }
+        local svg, tree = draw(curves, { last = 40 })
+        assert.matches("logarithmic", html_tree.text(tree))
+        svg, tree = draw(curves, { last = 40, share = true })
+        assert.is_nil(html_tree.text(tree):find("logarithmic", 1, true))
+        local x, y = scales(svg)
+        assert.near(10, y(1), 0.06) -- the frame: chart.lua's TOP, and BOTTOM from the lower edge
+        assert.near(chart.height - 34, y(0), 0.06)
+        for i, point in ipairs(pieces(html_tree.all(svg, "path", "line")[1].attributes.d)[1]) do
+            assert.near(x(10 * i), point[1], 0.15)
+            assert.near(y(values[i]), point[2], 0.15)
+        end
+    end)
+
     it("that explode leave the frame and are named; their end is marked at its edge", function()
         local svg, tree = draw {
             { name = "calm", index = 0, points = points_of { 1, 2, 1, 2 } },

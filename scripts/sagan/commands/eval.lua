@@ -13,7 +13,8 @@ local HELP = [[
 sagan-lua eval RUN|CHECKPOINT... [options]
 
 Scores the newest checkpoint of each run, prints the scores and adds them, each with the fingerprint of how it was measured,
-to scores.jsonl of the run. What an option does not say, the run's configuration does (score.*).
+to scores.jsonl of the run. What an option does not say, the run's configuration does (score.*). Data quadrupeds add legs: the
+share of figures that stand on the right number of separate legs, counted in the pictures.
 
   --weights FILE      Inception-v3 weights: pt_inception-2015-12-05-6726825d.pth, or that as safetensors; its scores are FID,
                       IS, KID. Without it $SAGAN_INCEPTION, and without that a small classifier, which is trained on the data

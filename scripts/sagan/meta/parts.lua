@@ -712,3 +712,9 @@ function core.metrics.singular_values(matrix) end
 ---@return sagan.Neighbours? computation
 ---@return string? message
 function core.metrics.neighbours(real, fake, options) end
+
+--- Legs that the figure of each picture u8 {N,H,W,C} stands on; of counts shown equally often the expected one.
+---@param images sagan.Tensor
+---@param expected integer|integer[]
+---@return integer[]
+function core.metrics.legs(images, expected) end

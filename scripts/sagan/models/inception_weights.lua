@@ -93,7 +93,9 @@ local function read(path, wanted)
     local header, message = file.header(path)
     if not header then return nil, message end
     local wrong = misfit(header, wanted)
-    if wrong then return nil, ("%s: not the weights of Inception-v3 (2015-12-05): %s"):format(path, wrong) end
+    if wrong then
+        return nil, ("%s: not the weights of Inception-v3 (2015-12-05): %s (SHA-256 %s)"):format(path, wrong, core.sha256.file(path))
+    end
     local tensors, metadata = file.load(path)
     if not tensors then return nil, metadata end
     local digest

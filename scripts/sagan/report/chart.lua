@@ -30,6 +30,7 @@ local TOP <const>, RIGHT <const>, BOTTOM <const>, LETTER <const> = 10, 14, 34, 6
 ---@field curves sagan.report.Curve[]
 ---@field marked? boolean         a mark at each point
 ---@field zero? boolean           the y axis holds 0
+---@field share? boolean          the y axis goes from 0 to 1, whatever the values: so charts of shares can be laid side by side
 
 --- Marks on a long curve, spread evenly and shifted from curve to curve.
 local MARKS <const> = 5
@@ -212,6 +213,7 @@ function chart.line(o)
     local lists = {}
     for k, curve in ipairs(o.curves) do lists[k] = series.numbers(curve.points) end
     local kind, least, most, wild = axis.limits(lists, o.zero)
+    if o.share then kind, least, most, wild = "linear", 0.0, 1.0, {} end
     local y_axis = axis.new(kind, least, most)
     local x_axis = axis.new("linear", 0, math.max(o.last, 1), 5)
     local longest = 1

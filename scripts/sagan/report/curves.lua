@@ -2,6 +2,7 @@
 local chart = require "sagan.report.chart"
 local series = require "sagan.report.series"
 local score_table = require "sagan.report.score_table"
+local is_share = require("sagan.score_table").is_share
 
 local curves = {}
 
@@ -189,7 +190,7 @@ function curves.of_scores(group, m, o)
         end
         if distinct > 1 then
             charts[#charts + 1] = chart.line {
-                id = o.next_id(), title = name, x_label = "step", last = last, curves = list, marked = true,
+                id = o.next_id(), title = name, x_label = "step", last = last, curves = list, marked = true, share = is_share(name),
                 note = directions[name] and ("%s is better."):format(directions[name]:gsub("^%l", string.upper)),
             }
         end

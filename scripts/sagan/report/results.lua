@@ -15,6 +15,8 @@ local results = {}
 ---@field names string[]           scores, the decisive ones first
 ---@field values table<string, table<integer, table<string, table<integer, number>>>>  [arm][seed][score][step]
 ---@field intervals table<string, table<integer, table<string, table<integer, number[]>>>>  the same of the ledger's intervals
+---@field per_class table<string, table<integer, table<string, table<integer, number[]>>>>  the same of scores by class
+---@field class_names string[]
 ---@field notes string[]
 
 ---@class sagan.report.Row: sagan.StudyRow
@@ -43,7 +45,8 @@ end
 local function measurement(all, kind, f)
     local key = kind == "scores" and fingerprint.key(f) or kind
     if not all[key] then
-        all[key] = { kind = kind, fingerprint = f, values = {}, intervals = {}, missing = {}, notes = {}, names = {}, count = 0 }
+        all[key] = { kind = kind, fingerprint = f, values = {}, intervals = {}, per_class = {}, class_names = {}, missing = {}, notes = {},
+            names = {}, count = 0 }
         table.insert(all, all[key])
     end
     return all[key]
@@ -72,6 +75,12 @@ local function add_ledger(all, cell)
             else
                 put(m.missing, "it is " .. tostring(value), cell.arm, cell.seed, name, step)
             end
+        end
+        for name, list in pairs(type(entry.per_class) == "table" and entry.per_class or {}) do
+            if type(list) == "table" then put(m.per_class, list, cell.arm, cell.seed, name, step) end
+        end
+        for i, name in ipairs(type(entry.class_names) == "table" and entry.class_names or {}) do
+            m.class_names[i] = tostring(name)
         end
         for name, reason in pairs(type(entry.missing) == "table" and entry.missing or {}) do
             put(m.missing, tostring(reason), cell.arm, cell.seed, name, step)

@@ -6,7 +6,10 @@ local results = require "sagan.report.results"
 local verdict = require "sagan.report.verdict"
 local score_table = require "sagan.report.score_table"
 local setup_table = require "sagan.report.setup_table"
+local class_table = require "sagan.report.class_table"
 local forest = require "sagan.report.forest"
+local scatter = require "sagan.report.scatter"
+local is_share = require("sagan.score_table").is_share
 local curves = require "sagan.report.curves"
 local series = require "sagan.report.series"
 local pictures = require "sagan.report.pictures"
@@ -164,6 +167,12 @@ local function scores(state, group, measurements)
             caption, step = caption_of(state, group, m, m.rows)
             out[#out + 1] = fold("At every step that was scored", score_table.of(group, m, m.rows, caption, step))
         end
+        local by_class, names = {}, {}
+        for _, row in ipairs(final_rows(m)) do
+            local node = class_table.of(group, m, row)
+            if node then by_class[#by_class + 1], names[#names + 1] = node, row.score end
+        end
+        if #by_class > 0 then out[#out + 1] = fold(("By class: %s"):format(format.list(names)), by_class) end
     end
     if #out == 0 then out[1] = missing("No score: nothing was scored yet.") end
     if #measurements > 1 then out[#out + 1] = aside("Tables with unlike fingerprints cannot be compared with each other.") end
@@ -198,6 +207,27 @@ local function differences(state, group, measurements)
         if #earlier > 0 then out[#out + 1] = fold("At earlier steps", charts_of(earlier)) end
     end
     return #out > 0 and out
+end
+
+-- Scores against the time of a step, where the arms' differ.
+local function against_time(state, group, measurements)
+    local out = {}
+    for _, m in ipairs(measurements) do
+        local charts = {}
+        for _, row in ipairs(m.kind ~= "losses" and final_rows(m) or {}) do
+            local points = scatter.points(group, row)
+            if points then
+                charts[#charts + 1] = scatter.plot { id = state.next_id(), title = row.score, better = row.better, points = points,
+                    share = is_share(row.score) }
+            end
+        end
+        if #charts > 0 then
+            out[#out + 1] = aside(measured(state, m))
+            out[#out + 1] = charts_of(charts)
+        end
+    end
+    return #out > 0 and { e("p", {}, "Means over seeds; the bar: one standard deviation of the score. The time of a step is that of the "
+        .. "training, as the logs have it: of arms that trained beside each other or on unlike machines it is no comparison."), out }
 end
 
 -------------------------------------------------------------------------------------------------------- curves
@@ -286,6 +316,7 @@ function sections.of(state, group, prefix)
     add("scores", "Scores", scores(state, group, measurements))
     add("differences", "Differences between arms", differences(state, group, measurements))
     add("curves", "Scores over steps", score_curves(state, group, measurements))
+    add("time", "Scores against time", against_time(state, group, measurements))
     add("training", "Training over steps", log_curves(state, group))
     local grids, seed = samples(state, group)
     add("samples", "Samples", grids)

@@ -70,6 +70,7 @@ tbody tr:last-child > * { border-bottom: 1px solid var(--rule); }
 .scores { width: 100%; table-layout: fixed; } .scores col.label { width: 7.5rem; } .scores td { text-align: right; }
 .scores th.num { white-space: normal; overflow-wrap: normal; }
 .best { font-weight: 700; }
+.length { display: block; margin: .2rem 0 0 auto; fill: var(--k0); fill-opacity: .55; }
 .missing { color: var(--soft); font-style: italic; } .missing small { font-style: normal; }
 .setup th[scope=row] { min-width: 15rem; max-width: 24rem; } .setup td { white-space: nowrap; }
 .changed code { background: var(--mark); padding: .1em .3em; border-radius: 3px; }
