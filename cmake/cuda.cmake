@@ -121,7 +121,7 @@ if(SAGAN_CUDA_EMULATOR AND SAGAN_BUILD_TESTS AND NOT SAGAN_SANITIZE MATCHES "thr
       set(EMULATOR_WATCH ${SANITIZE_FLAGS})
     endif()
     add_library(sagan_emulator OBJECT ${EMULATOR_SOURCES})
-    target_compile_options(sagan_emulator PRIVATE ${EMULATOR_FLAGS} -O2 ${SANITIZE_FLAGS})
+    target_compile_options(sagan_emulator PRIVATE ${EMULATOR_FLAGS} -O3 ${SANITIZE_FLAGS})
     add_library(sagan_emulated_kernels OBJECT ${CUDA_SOURCES})
     set_source_files_properties(${CUDA_SOURCES} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
     target_compile_options(sagan_emulated_kernels PRIVATE ${EMULATOR_FLAGS} -O2 ${EMULATOR_WATCH} -Wno-tsan)

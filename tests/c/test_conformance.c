@@ -600,6 +600,39 @@ static void pixels(void **state)
     }
 }
 
+/* A row whose index lies outside the table is 0, and nothing outside is touched (where memory is watched). */
+static void bad_indices(void **state)
+{
+    (void)state;
+    float x[15];
+    const float index[4] = {1, -1, 5, 1000000};
+    random_fill(x, 15, 1, 1, 2);
+    sag_tensor *table = operand(card, SAG_F32, S2(5, 3), 0, x, true), *at = operand(card, SAG_I32, S1(4), 0, index, false);
+    sag_tensor *y[SAG_MAX_OUT] = {0};
+    assert_ok(sag_op_apply(card, SAG_OP_embedding, (sag_tensor *[]){table, at}, NULL, y));
+    float *got = read_floats(y[0]);
+    for (int i = 0; i < 12; i++) assert_true(got[i] == (i < 3 ? x[3 + i] : 0));
+    free(got);
+    assert_ok(sag_tape_backward_from(y[0], y[0]));
+    got = read_floats(sag_tensor_grad(table));
+    for (int i = 0; i < 15; i++) assert_true(got[i] == (i / 3 == 1 ? x[i] : 0));
+    free(got);
+    sag_tensor_release(y[0]);
+    sag_tensor_release(table);
+    table = operand(card, SAG_F32, S2(4, 3), 0, x, true); /* logits */
+    assert_ok(sag_op_apply(card, SAG_OP_cross_entropy, (sag_tensor *[]){table, at}, NULL, y));
+    sag_tensor *dy = gradient_for(card, y[0], false);
+    assert_ok(sag_tape_backward_from(y[0], dy));
+    got = read_floats(sag_tensor_grad(table));
+    for (int i = 0; i < 12; i++) assert_true(isfinite(got[i]) && (i < 3) == (got[i] != 0));
+    free(got);
+    sag_tensor_release(dy);
+    sag_tensor_release(y[0]);
+    sag_tensor_release(table);
+    sag_tensor_release(at);
+    sag_tape_clear(card);
+}
+
 static void every_op_has_a_case(void **state)
 {
     (void)state;
@@ -632,7 +665,7 @@ int main(void)
         cmocka_unit_test(reductions),     cmocka_unit_test(softmaxes),  cmocka_unit_test(attention),
         cmocka_unit_test(spectral),       cmocka_unit_test(embeddings_and_losses),
         cmocka_unit_test(random_numbers), cmocka_unit_test(optimizers), cmocka_unit_test(pixels),
-        cmocka_unit_test(every_op_has_a_case),
+        cmocka_unit_test(bad_indices),    cmocka_unit_test(every_op_has_a_case),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

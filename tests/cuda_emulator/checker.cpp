@@ -6,8 +6,9 @@
  * stored by this block, and two threads of which one stores must have a barrier between them (__syncthreads, or
  * __syncwarp within a warp; shuffles and votes order no memory). A cp.async's destination belongs to it until its wait.
  *
- * The record of shared memory is one cell for each 2 bytes: the last store, and two of the loads since then. Two suffice:
- * a store by any one thread conflicts with at least one of two loads by different warps.
+ * The record of shared memory is one cell for each 4 bytes: the last store, and two of the loads since then. Two suffice:
+ * a store by any one thread conflicts with at least one of two loads by different warps. Where threads store parts of
+ * one cell (bf16), only the last of them is known.
  */
 #include "tests/cuda_emulator/emulator.h"
 
@@ -21,35 +22,41 @@ struct access {
     uint32_t epoch; /* of the block: block.epoch at the time; 0: none */
     uint32_t warp_epoch;
     int16_t thread;
+    uint8_t bytes; /* which of the four */
     bool atomic;
 };
 struct cell {
     access store, load[2];
     uint32_t written_in; /* block serial number */
-    uint8_t written;     /* which of the two bytes */
+    uint8_t written;     /* which of the four bytes */
     uint8_t pending;
 };
 
-static const size_t SHARED_CELLS = ((size_t)1 << 20) / 2;
+static const size_t SHARED_CELLS = ((size_t)1 << 20) / 4;
 static cell *cells;
 
 static cell *cell_of(const volatile void *p)
 {
     if (!cells) cells = (cell *)calloc(SHARED_CELLS, sizeof *cells);
-    return &cells[(size_t)((const char *)p - shared_base) / 2];
+    return &cells[(size_t)((const char *)p - shared_base) / 4];
 }
 
-static bool ordered(const access &before, const thread &t)
+static bool conflict(const access &before, const access &now)
 {
-    if (before.epoch != block.epoch || before.thread == t.number) return true;
-    return before.thread / 32 == t.number / 32 && before.warp_epoch < block.warps[t.number / 32].epoch;
+    if (before.epoch != now.epoch || before.thread == now.thread || !(before.bytes & now.bytes) || (before.atomic && now.atomic)) return false;
+    return before.thread / 32 != now.thread / 32 || before.warp_epoch >= now.warp_epoch;
 }
 
-static void race(const volatile void *p, const access &before, const char *first, const char *second)
+static void race(const char *p, const access &before, const char *first, const char *second)
 {
     char what[200];
-    fault("race on %s: %s of thread %d and %s of this thread have no barrier between them",
-          describe((const void *)p, what, sizeof what), first, before.thread, second);
+    fault("race on %s: %s of thread %d and %s of this thread have no barrier between them", describe(p, what, sizeof what), first,
+          before.thread, second);
+}
+
+static bool same(const access &a, const access &b)
+{
+    return a.thread == b.thread && a.epoch == b.epoch && a.warp_epoch == b.warp_epoch && a.bytes == b.bytes;
 }
 
 static void remember_load(cell *c, const access &a)
@@ -69,34 +76,40 @@ static void remember_load(cell *c, const access &a)
     if (slot) *slot = a;
 }
 
+static void check_cell(cell *c, const char *at, const access &now, bool write)
+{
+    char what[200];
+    if (c->pending & now.bytes) fault("%s is the destination of a cp.async that was not waited for", describe(at, what, sizeof what));
+    if (c->written_in != block.block) {
+        c->written_in = block.block;
+        c->written = 0;
+    }
+    if (!write) {
+        if (same(c->load[0], now) || same(c->load[1], now)) return; /* nothing was stored since */
+        if ((c->written & now.bytes) != now.bytes) fault("a load of %s, which this block has not stored", describe(at, what, sizeof what));
+        if (conflict(c->store, now)) race(at, c->store, "the store", "the load");
+        remember_load(c, now);
+        return;
+    }
+    if (conflict(c->store, now)) race(at, c->store, "the store", "the store");
+    for (access &l : c->load) {
+        if (conflict(l, now)) race(at, l, "the load", "the store");
+        l.epoch = 0;
+    }
+    c->store = now;
+    c->written |= now.bytes;
+}
+
 static void check_shared(const volatile void *p, size_t bytes, bool write, bool atomic)
 {
     const thread &t = *block.now;
-    const access now = {block.epoch, block.warps[t.number / 32].epoch, (int16_t)t.number, atomic};
-    char what[200];
+    access now = {block.epoch, block.warps[t.number / 32].epoch, (int16_t)t.number, 15, atomic};
     const char *at = (const char *)p, *end = at + bytes;
     while (at < end) {
-        cell *c = cell_of(at);
-        const size_t odd = (size_t)(at - shared_base) & 1, n = odd || end - at == 1 ? 1 : 2;
-        const uint8_t mask = (uint8_t)(n == 2 ? 3 : 1 << odd);
-        if (c->pending) fault("%s is the destination of a cp.async that was not waited for", describe(at, what, sizeof what));
-        if (c->written_in != block.block) {
-            c->written_in = block.block;
-            c->written = 0;
-        }
-        const bool mine = (c->written & mask) != 0; /* the last store was to these bytes */
-        if (!write && (c->written & mask) != mask) fault("a load of %s, which this block has not stored", describe(at, what, sizeof what));
-        if (mine && !(atomic && c->store.atomic) && !ordered(c->store, t)) race(at, c->store, "the store", write ? "the store" : "the load");
-        if (write) {
-            for (const access &l : c->load) {
-                if (mine && !(atomic && l.atomic) && !ordered(l, t)) race(at, l, "the load", "the store");
-            }
-            c->store = now;
-            c->written |= mask;
-            c->load[0].epoch = c->load[1].epoch = 0;
-        } else {
-            remember_load(c, now);
-        }
+        const size_t within = (size_t)(at - shared_base) & 3;
+        const size_t n = (size_t)(end - at) < 4 - within ? (size_t)(end - at) : 4 - within;
+        now.bytes = (uint8_t)(((1u << n) - 1) << within);
+        check_cell(cell_of(at), at, now, write);
         at += n;
     }
 }
@@ -123,7 +136,7 @@ void check_access(const volatile void *p, size_t bytes, bool write, bool atomic)
 void checker_pending(char *at, size_t bytes, bool pending)
 {
     if (EMULATOR_ASAN) return;
-    for (size_t i = 0; i < bytes; i += 2) cell_of(at + i)->pending = pending;
+    for (size_t i = 0; i < bytes; i += 4) cell_of(at + i)->pending = pending ? 15 : 0;
 }
 
 } // namespace emulator
