@@ -1,4 +1,5 @@
 /* context.c - a device with its kernels, memory and tape. */
+#include <stdlib.h>
 #include <string.h>
 
 #include <omp.h>
@@ -20,6 +21,18 @@ bool sag_device_available(sag_device device)
 {
     const sag_backend *b = backend_of(device);
     return b && b->available();
+}
+
+const char *sag_device_detail(sag_device device)
+{
+    return sag_device_available(device) ? backend_of(device)->detail() : "";
+}
+
+const char *sag_device_problem(sag_device device)
+{
+    const sag_backend *b = backend_of(device);
+    if (!b) return "this program was built without it";
+    return b->available() ? "" : b->last_error();
 }
 
 const char *sag_device_name(sag_device device)
@@ -46,6 +59,8 @@ sag_status sag_context_create(sag_device device, sag_context **out)
     ctx->path = "";
     ctx->recording = true;
     sag_heap_init(&ctx->heap, device == SAG_CPU);
+    const char *exact = getenv("SAGAN_EXACT_MEMORY");
+    ctx->exact = exact && strcmp(exact, "1") == 0;
     if (b->open(&ctx->state) != SAG_KERNEL_OK) {
         sag_host_free(ctx);
         SAG_FAIL(SAG_ERR_DEVICE, "cannot open device '%s': %s", b->name, b->last_error());
@@ -59,7 +74,6 @@ sag_status sag_context_create(sag_device device, sag_context **out)
 void sag_context_unref(sag_context *ctx)
 {
     if (--ctx->refs > 0) return;
-    ctx->capturing = false;
     sag_context_trim(ctx);
     while (ctx->arena) {
         sag_arena_block *b = ctx->arena;
@@ -79,6 +93,10 @@ void sag_context_unref(sag_context *ctx)
 void sag_context_destroy(sag_context *ctx)
 {
     if (!ctx) return;
+    if (ctx->recorded) { /* a recording that nobody ended */
+        sag_graph *g = NULL;
+        if (sag_capture_end(ctx, &g) == SAG_OK) sag_graph_destroy(g);
+    }
     sag_tape_clear(ctx);
     sag_context_unref(ctx);
 }
@@ -164,66 +182,4 @@ void sag_context_memory(const sag_context *ctx, sag_memory_stats *out)
 void sag_context_reset_peak(sag_context *ctx)
 {
     ctx->stats.bytes_peak = ctx->stats.bytes_in_use;
-}
-
-/* ------------------------------------------------------------------------------------------------ capture */
-
-struct sag_graph {
-    sag_context *ctx;
-    void *handle;
-};
-
-sag_status sag_capture_begin(sag_context *ctx)
-{
-    if (!ctx->backend->capture_begin) {
-        SAG_FAIL(SAG_ERR_UNSUPPORTED, "device '%s' does not record graphs; call the step instead", ctx->backend->name);
-    }
-    if (ctx->capturing) SAG_FAIL(SAG_ERR_STATE, "a capture is already under way");
-    if (ctx->backend->capture_begin(ctx->state) != SAG_KERNEL_OK) {
-        SAG_FAIL(SAG_ERR_DEVICE, "cannot begin a capture: %s", ctx->backend->last_error());
-    }
-    ctx->capturing = true;
-    return SAG_OK;
-}
-
-sag_status sag_capture_end(sag_context *ctx, sag_graph **out)
-{
-    *out = NULL;
-    if (!ctx->capturing) SAG_FAIL(SAG_ERR_STATE, "no capture is under way");
-    ctx->capturing = false;
-    void *handle = NULL;
-    if (ctx->backend->capture_end(ctx->state, &handle) != SAG_KERNEL_OK) {
-        SAG_FAIL(SAG_ERR_DEVICE, "cannot end the capture: %s", ctx->backend->last_error());
-    }
-    sag_graph *g = sag_host_alloc(sizeof *g);
-    if (!g) {
-        ctx->backend->graph_free(ctx->state, handle);
-        SAG_FAIL(SAG_ERR_MEMORY, "out of memory while ending a capture");
-    }
-    g->ctx = ctx;
-    g->handle = handle;
-    ctx->refs++;
-    *out = g;
-    return SAG_OK;
-}
-
-sag_status sag_graph_launch(sag_graph *g)
-{
-    if (g->ctx->backend->graph_launch(g->ctx->state, g->handle) != SAG_KERNEL_OK) {
-        SAG_FAIL(SAG_ERR_DEVICE, "cannot replay a captured step: %s", g->ctx->backend->last_error());
-    }
-    return SAG_OK;
-}
-
-void sag_graph_destroy(sag_graph *g)
-{
-    if (!g) return;
-    g->ctx->backend->graph_free(g->ctx->state, g->handle);
-    sag_context_unref(g->ctx);
-    sag_host_free(g);
-}
-
-bool sag_context_recording_graph(const sag_context *ctx)
-{
-    return ctx->capturing;
 }

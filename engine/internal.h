@@ -8,11 +8,16 @@
 
 /* ---------------------------------------------------------------------------------------------- layouts */
 
+typedef struct sag_graph_memory sag_graph_memory; /* graph.c */
+typedef struct sag_graph_block sag_graph_block;
+
 /* Device bytes. Freed small ones go to the context's cache. Outlives its context's user handle if need be. */
 typedef struct sag_storage {
     int refs;
-    bool large; /* `block` is in the heap; else block.data is the device's own and block.size a size class */
+    bool large; /* `block` is in a heap; else block.data is the device's own and block.size a size class */
     sag_context *ctx;
+    sag_graph_memory *graph;         /* whose memory it is; NULL: the context's */
+    int64_t held_by;                 /* number of the last recording that touched it */
     sag_heap_block block;
     struct sag_storage *next_free;
 } sag_storage;
@@ -202,7 +207,9 @@ struct sag_context {
     const char *path;
     char **paths; /* interned */
     int64_t n_paths, cap_paths;
-    bool capturing;
+    sag_graph_memory *recorded; /* while a graph is recorded */
+    int64_t recordings;
+    bool exact; /* SAGAN_EXACT_MEMORY=1: each storage and scratch is the device's own block, for checkers of memory */
     /* profile */
     bool profiling;
     double profile_start;
@@ -214,6 +221,13 @@ void sag_storage_retain(sag_storage *s);
 void sag_storage_release(sag_storage *s);
 void *sag_arena_scratch(sag_kernel_env *env, size_t bytes);
 void sag_arena_reset(sag_context *ctx);
+void *sag_device_alloc(sag_context *ctx, size_t bytes);
+/* graph.c, while a graph is recorded: memory of its own for b; what it touches and must outlive it. */
+bool sag_graph_take(sag_context *ctx, sag_heap_block *b, size_t size);
+void sag_graph_give(sag_graph_memory *m, sag_heap_block *b);
+void sag_graph_hold(sag_context *ctx, sag_storage *s);
+sag_graph_memory *sag_graph_memory_retain(sag_graph_memory *m);
+void sag_graph_memory_release(sag_graph_memory *m);
 void sag_context_unref(sag_context *ctx);
 sag_var *sag_var_retain(sag_var *v);
 void sag_var_release(sag_var *v);

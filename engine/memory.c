@@ -85,7 +85,7 @@ static void note_peak(sag_context *ctx)
     if (now > ctx->stats.bytes_peak) ctx->stats.bytes_peak = now;
 }
 
-static void *device_alloc(sag_context *ctx, size_t bytes)
+void *sag_device_alloc(sag_context *ctx, size_t bytes)
 {
     if (injected_failure()) return NULL;
     void *p = ctx->backend->alloc(ctx->state, bytes);
@@ -99,8 +99,9 @@ static void *device_alloc(sag_context *ctx, size_t bytes)
 
 static sag_status memory_failure(const sag_context *ctx, size_t bytes)
 {
-    SAG_FAIL(SAG_ERR_MEMORY, "out of memory on %s: %.1f MiB more were asked for, %.1f MiB are in use; use a smaller batch, width or resolution",
-             ctx->backend->name, (double)bytes / 1048576.0, (double)ctx->stats.bytes_in_use / 1048576.0);
+    SAG_FAIL(SAG_ERR_MEMORY, "out of memory on %s: %.1f MiB more were asked for, %.1f MiB are in use; use a smaller batch, %swidth or resolution",
+             ctx->backend->name, (double)bytes / 1048576.0, (double)ctx->stats.bytes_in_use / 1048576.0,
+             ctx->device == SAG_CUDA ? "precision=bf16, a smaller " : "");
 }
 
 /* Bytes to the next multiple of 64: what blocks of the heap and scratch are aligned to. 0: more than there can be. */
@@ -116,34 +117,45 @@ static bool heap_take(sag_context *ctx, sag_heap_block *b, size_t size)
     if (size == 0 || injected_failure()) return false;
     b->size = size;
     if (sag_heap_place(&ctx->heap, b)) return true;
-    if (ctx->capturing) return false;
     ctx->stats.device_allocs++;
     if (sag_heap_grow(&ctx->heap, b, ctx->backend, ctx->state)) return true;
     sag_context_trim(ctx);
     return sag_heap_grow(&ctx->heap, b, ctx->backend, ctx->state);
 }
 
+/* The same from the memory of the graph that is recorded. */
+static bool graph_take(sag_context *ctx, sag_heap_block *b, size_t size)
+{
+    return size > 0 && !injected_failure() && sag_graph_take(ctx, b, size);
+}
+
 /* The device memory of a new storage. */
 static bool fill_storage(sag_context *ctx, sag_storage *s, size_t bytes)
 {
     int index = 0;
+    if (ctx->recorded) {
+        s->large = !ctx->exact;
+        if (!graph_take(ctx, &s->block, ctx->exact ? bytes : round_up(bytes))) return false;
+        s->graph = sag_graph_memory_retain(ctx->recorded);
+        return true;
+    }
+    if (ctx->exact) {
+        s->block.size = bytes;
+        s->block.data = sag_device_alloc(ctx, bytes);
+        return s->block.data != NULL;
+    }
     s->large = bytes >= LARGE;
     if (s->large) return heap_take(ctx, &s->block, round_up(bytes));
     s->block.size = size_class(bytes, &index);
-    s->block.data = ctx->capturing ? NULL : device_alloc(ctx, s->block.size);
+    s->block.data = sag_device_alloc(ctx, s->block.size);
     return s->block.data != NULL;
-}
-
-static sag_status capture_failure(size_t bytes)
-{
-    SAG_FAIL(SAG_ERR_STATE, "a step under capture asked for %zu new bytes; run it once before capturing, with the same shapes", bytes);
 }
 
 sag_status sag_storage_create(sag_context *ctx, size_t bytes, sag_storage **out)
 {
     int index = 0;
     sag_storage *s = NULL;
-    if (bytes < LARGE) {
+    if (bytes < LARGE && !ctx->recorded && !ctx->exact) {
         size_class(bytes, &index);
         s = ctx->free_list[index];
     }
@@ -155,11 +167,12 @@ sag_status sag_storage_create(sag_context *ctx, size_t bytes, sag_storage **out)
         if (!s) return memory_failure(ctx, sizeof *s);
         if (!fill_storage(ctx, s, bytes)) {
             sag_host_free(s);
-            return ctx->capturing ? capture_failure(bytes) : memory_failure(ctx, bytes);
+            return memory_failure(ctx, bytes);
         }
     }
     s->refs = 1;
     s->ctx = ctx;
+    s->held_by = 0;
     s->next_free = NULL;
     ctx->refs++;
     ctx->stats.live_storages++;
@@ -180,8 +193,15 @@ void sag_storage_release(sag_storage *s)
     sag_context *ctx = s->ctx;
     ctx->stats.live_storages--;
     ctx->stats.bytes_in_use -= (int64_t)s->block.size;
-    if (s->large) {
+    if (s->graph) {
+        sag_graph_give(s->graph, &s->block);
+        sag_graph_memory_release(s->graph);
+        sag_host_free(s);
+    } else if (s->large) {
         sag_heap_remove(&ctx->heap, &s->block);
+        sag_host_free(s);
+    } else if (ctx->exact) {
+        ctx->backend->free(ctx->state, s->block.data);
         sag_host_free(s);
     } else {
         int index = 0;
@@ -195,7 +215,7 @@ void sag_storage_release(sag_storage *s)
 
 void sag_context_trim(sag_context *ctx)
 {
-    if (ctx->capturing) return;
+    if (ctx->recorded) return;
     sag_heap_trim(&ctx->heap, ctx->backend, ctx->state);
     for (int i = 0; i < SAG_SIZE_CLASSES; i++) {
         while (ctx->free_list[i]) {
@@ -210,9 +230,10 @@ void sag_context_trim(sag_context *ctx)
 
 /* ------------------------------------------------------------------------------------------------- arena */
 
-/* One call's large scratch, in the heap. */
+/* One call's large scratch, in the heap; all of it, where a graph is recorded or memory is exact. */
 struct sag_arena_large {
     sag_heap_block block;
+    sag_graph_memory *graph; /* whose memory it is; NULL: the context's */
     struct sag_arena_large *next;
 };
 
@@ -220,7 +241,16 @@ static void *large_scratch(sag_context *ctx, size_t size)
 {
     sag_arena_large *l = sag_host_alloc(sizeof *l);
     if (!l) return NULL;
-    if (!heap_take(ctx, &l->block, size)) {
+    bool taken = false;
+    if (ctx->recorded) {
+        taken = graph_take(ctx, &l->block, size);
+        l->graph = ctx->recorded;
+    } else if (ctx->exact) {
+        taken = (l->block.data = sag_device_alloc(ctx, size)) != NULL;
+    } else {
+        taken = heap_take(ctx, &l->block, size);
+    }
+    if (!taken) {
         sag_host_free(l);
         return NULL;
     }
@@ -233,11 +263,10 @@ static void *small_scratch(sag_context *ctx, size_t size)
 {
     sag_arena_block *b = ctx->arena;
     if (!b || b->size - b->used < size) {
-        if (ctx->capturing) return NULL;
         b = sag_host_alloc(sizeof *b);
         if (!b) return NULL;
         b->size = 4 * LARGE;
-        b->data = device_alloc(ctx, b->size);
+        b->data = sag_device_alloc(ctx, b->size);
         if (!b->data) {
             sag_host_free(b);
             return NULL;
@@ -253,8 +282,9 @@ static void *small_scratch(sag_context *ctx, size_t size)
 void *sag_arena_scratch(sag_kernel_env *env, size_t bytes)
 {
     sag_context *ctx = env->owner;
-    size_t size = round_up(bytes ? bytes : 1);
-    void *p = size == 0 ? NULL : size >= LARGE ? large_scratch(ctx, size) : small_scratch(ctx, size);
+    const bool own = ctx->exact, large = own || ctx->recorded;
+    size_t size = own ? (bytes ? bytes : 1) : round_up(bytes ? bytes : 1);
+    void *p = size == 0 ? NULL : large || size >= LARGE ? large_scratch(ctx, size) : small_scratch(ctx, size);
     if (!p) return NULL;
     ctx->arena_used += size;
     note_peak(ctx);
@@ -268,15 +298,20 @@ void sag_arena_reset(sag_context *ctx)
     while (ctx->arena_large) {
         sag_arena_large *l = ctx->arena_large;
         ctx->arena_large = l->next;
-        sag_heap_remove(&ctx->heap, &l->block);
+        if (l->graph) {
+            sag_graph_give(l->graph, &l->block);
+        } else if (ctx->exact) {
+            ctx->backend->free(ctx->state, l->block.data);
+        } else {
+            sag_heap_remove(&ctx->heap, &l->block);
+        }
         sag_host_free(l);
     }
-    if (!ctx->arena) return;
+    if (!ctx->arena || ctx->recorded) return;
     if (!ctx->arena->next) {
         ctx->arena->used = 0;
         return;
     }
-    if (ctx->capturing) return;
     size_t total = 0;
     while (ctx->arena) {
         sag_arena_block *b = ctx->arena;
@@ -286,7 +321,7 @@ void sag_arena_reset(sag_context *ctx)
         sag_host_free(b);
     }
     sag_arena_block *b = sag_host_alloc(sizeof *b);
-    void *data = b ? device_alloc(ctx, total) : NULL;
+    void *data = b ? sag_device_alloc(ctx, total) : NULL;
     if (!data) { /* the next scratch call will ask again and report */
         sag_host_free(b);
         return;

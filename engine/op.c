@@ -181,7 +181,8 @@ sag_status sag_run_end(sag_op_call *c, sag_slot slot, const void *args, int resu
     switch (result) {
     case SAG_KERNEL_OK: return SAG_OK;
     case SAG_KERNEL_NO_MEMORY:
-        return sag_op_fail(c, SAG_ERR_MEMORY, "out of memory for scratch; use a smaller batch, width or resolution");
+        return sag_op_fail(c, SAG_ERR_MEMORY, "out of memory for scratch; use a smaller batch, %swidth or resolution",
+                           ctx->device == SAG_CUDA ? "precision=bf16, a smaller " : "");
     case SAG_KERNEL_BAD_INDEX:
         return sag_op_fail(c, SAG_ERR_ARG, "an index or label lies outside its table (they count from 0)");
     case SAG_KERNEL_UNSUPPORTED:

@@ -61,6 +61,9 @@ typedef struct sag_tensor sag_tensor;
 
 bool sag_device_available(sag_device device);
 const char *sag_device_name(sag_device device); /* "cpu", "cuda" */
+/* A card and its driver, or "": where there is none, sag_device_problem says why. */
+const char *sag_device_detail(sag_device device);
+const char *sag_device_problem(sag_device device);
 const char *sag_cpu_isa(void);                  /* the SIMD level in use: "avx512", "avx2", "neon", "generic" */
 
 sag_status sag_context_create(sag_device device, sag_context **out);
@@ -204,7 +207,8 @@ sag_status sag_op_apply(sag_context *ctx, sag_op op, sag_tensor *const *in, cons
 
 typedef struct sag_graph sag_graph;
 /* Between begin and end the ops of `ctx` are recorded, not run; on the CPU begin returns SAG_ERR_UNSUPPORTED and the
- * caller simply calls its step each time. A read-back or a new device allocation while recording is an error. */
+ * caller simply calls its step each time. A read-back while recording is an error. Memory that the recording asks for
+ * belongs to the graph, and what else it touches lives as long as the graph does: no op between replays can get it. */
 sag_status sag_capture_begin(sag_context *ctx);
 sag_status sag_capture_end(sag_context *ctx, sag_graph **out);
 sag_status sag_graph_launch(sag_graph *g);

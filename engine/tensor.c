@@ -161,6 +161,7 @@ int64_t sag_tensor_numel(const sag_tensor *t)
 }
 void *sag_tensor_data(const sag_tensor *t)
 {
+    if (t->ctx->recorded) sag_graph_hold(t->ctx, t->storage); /* its address goes into the recording */
     return t->storage->block.data + t->offset;
 }
 void *sag_data(const sag_tensor *t)
@@ -175,7 +176,7 @@ static size_t tensor_bytes(const sag_tensor *t)
 
 static sag_status device_copy(sag_context *ctx, void *dst, const void *src, size_t bytes, sag_copy_kind kind)
 {
-    if (ctx->capturing && kind != SAG_COPY_DEVICE_TO_DEVICE) {
+    if (ctx->recorded && kind != SAG_COPY_DEVICE_TO_DEVICE) {
         SAG_FAIL(SAG_ERR_STATE, "a step under capture cannot %s the host; keep values in tensors and read them after the step",
                  kind == SAG_COPY_DEVICE_TO_HOST ? "read back to" : "copy from");
     }

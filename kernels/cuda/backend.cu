@@ -158,6 +158,8 @@ static void close_cuda(void *state)
     if (!open_devices && cudaDeviceGetDefaultMemPool(&pool, 0) == cudaSuccess) cudaMemPoolTrimTo(pool, 0);
     cudaStreamDestroy(d->stream);
     cudaGetLastError();
+    free(d->plain);
+    free(d->late);
     free(d);
 }
 
@@ -168,16 +170,55 @@ static void *stream_of(void *state)
 
 /* -------------------------------------------------------------------------------------------------- memory */
 
-static void *alloc_cuda(void *state, size_t bytes)
+static bool push(void ***list, size_t *n, size_t *cap, void *p)
+{
+    if (*n == *cap) {
+        size_t more = *cap ? 2 * *cap : 64;
+        void **longer = (void **)realloc(*list, more * sizeof *longer);
+        if (!longer) return false;
+        *list = longer;
+        *cap = more;
+    }
+    (*list)[(*n)++] = p;
+    return true;
+}
+
+/* During a capture the stream would record the request: the memory comes from the card directly, as the driver allows
+ * to a thread that says it knows (the relaxed mode), and goes back there. */
+static void *alloc_in_capture(cuda_device *d, size_t bytes)
 {
     void *p = NULL;
-    cudaError_t e = cudaMallocAsync(&p, bytes ? bytes : 1, (cudaStream_t)stream_of(state));
-    return cuda_report(e, "asking for memory") == SAG_KERNEL_OK ? p : NULL;
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    int r = cuda_report(cudaMalloc(&p, bytes), "asking for memory");
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    if (r != SAG_KERNEL_OK) return NULL;
+    if (push(&d->plain, &d->n_plain, &d->cap_plain, p)) return p;
+    cudaFree(p);
+    cuda_fail("out of host memory");
+    return NULL;
+}
+
+static void *alloc_cuda(void *state, size_t bytes)
+{
+    cuda_device *d = (cuda_device *)state;
+    void *p = NULL;
+    if (bytes == 0) bytes = 1;
+    if (d->capturing) return alloc_in_capture(d, bytes);
+    return cuda_report(cudaMallocAsync(&p, bytes, d->stream), "asking for memory") == SAG_KERNEL_OK ? p : NULL;
 }
 
 static void free_cuda(void *state, void *p)
 {
-    if (p) cuda_report(cudaFreeAsync(p, (cudaStream_t)stream_of(state)), "giving memory back");
+    cuda_device *d = (cuda_device *)state;
+    if (!p || (d->capturing && push(&d->late, &d->n_late, &d->cap_late, p))) return;
+    for (size_t i = 0; i < d->n_plain; i++) {
+        if (d->plain[i] != p) continue;
+        d->plain[i] = d->plain[--d->n_plain];
+        cuda_report(cudaFree(p), "giving memory back");
+        return;
+    }
+    cuda_report(cudaFreeAsync(p, d->stream), "giving memory back");
 }
 
 static int synchronize(void *state)
@@ -203,15 +244,22 @@ static int zero(void *state, void *p, size_t bytes)
 
 static int capture_begin(void *state)
 {
-    return cuda_report(cudaStreamBeginCapture((cudaStream_t)stream_of(state), cudaStreamCaptureModeThreadLocal), "beginning a capture");
+    cuda_device *d = (cuda_device *)state;
+    CUDA_TRY(cuda_report(cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal), "beginning a capture"));
+    d->capturing = true;
+    return SAG_KERNEL_OK;
 }
 
 static int capture_end(void *state, void **graph)
 {
     cudaGraph_t recorded = NULL;
     cudaGraphExec_t exec = NULL;
+    cuda_device *d = (cuda_device *)state;
     *graph = NULL;
-    CUDA_TRY(cuda_report(cudaStreamEndCapture((cudaStream_t)stream_of(state), &recorded), "ending a capture"));
+    d->capturing = false;
+    cudaError_t e = cudaStreamEndCapture(d->stream, &recorded);
+    while (d->n_late) free_cuda(d, d->late[--d->n_late]);
+    CUDA_TRY(cuda_report(e, "ending a capture"));
     int r = cuda_report(cudaGraphInstantiate(&exec, recorded, 0), "making a graph");
     cudaGraphDestroy(recorded);
     *graph = exec;

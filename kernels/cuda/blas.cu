@@ -63,6 +63,7 @@ static int handle_of(cuda_device *d, cublasHandle_t *handle)
 {
     *handle = (cublasHandle_t)d->blas;
     if (*handle) return SAG_KERNEL_OK;
+    if (d->capturing) return cuda_fail("the first matrix product cannot be part of a recording; run the step once before it is captured");
     CUDA_TRY(load());
     CUDA_TRY(cuda_report(cudaMallocAsync(&d->workspace, WORKSPACE, d->stream), "cuBLAS's workspace"));
     cublasStatus_t s = blas.create(handle);

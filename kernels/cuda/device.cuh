@@ -8,6 +8,13 @@ struct cuda_device {
     cudaStream_t stream;
     void *blas;      /* cuBLAS handle, made at the first product */
     void *workspace; /* its own, so that a product allocates nothing */
+    bool capturing;
+    /* Blocks that were asked for during a capture, not from the pool: the stream cannot serve it then. */
+    void **plain;
+    size_t n_plain, cap_plain;
+    /* Blocks that were given back during a capture: freed after it. */
+    void **late;
+    size_t n_late, cap_late;
     struct cuda_device *next;
 };
 

@@ -30,6 +30,8 @@ static struct {
 } injected[CUDA_EMULATOR_CALLS];
 static cuda_emulator_counts counts;
 static std::recursive_mutex one_at_a_time;
+static cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal; /* of the one thread that there is */
+static cudaStream_t captured; /* the stream that is captured */
 
 /* Called by fault(). */
 void deliver(const char *message)
@@ -311,12 +313,14 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t)
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     *p = nullptr;
+    if (captured && thread_mode != cudaStreamCaptureModeRelaxed) return refuse_in_capture(captured);
     ADMIT(CUDA_EMULATOR_ALLOC);
     *p = device_alloc(bytes);
     return *p ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
 cudaError_t cudaFree(void *p)
 {
+    if (captured && thread_mode != cudaStreamCaptureModeRelaxed) return refuse_in_capture(captured);
     std::lock_guard<std::recursive_mutex> turn(one_at_a_time);
     return !p || device_free(p) ? sticky : note(cudaErrorInvalidValue);
 }
@@ -383,7 +387,15 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
     ADMIT(CUDA_EMULATOR_GRAPH);
     if (!stream || stream->capture) return note(cudaErrorInvalidValue);
     stream->capture = new cuda_emulator_graph;
+    captured = stream;
     stream->spoiled = false;
+    return cudaSuccess;
+}
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode)
+{
+    cudaStreamCaptureMode before = thread_mode;
+    thread_mode = *mode;
+    *mode = before;
     return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
@@ -392,6 +404,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     if (!stream || !stream->capture) return note(cudaErrorInvalidValue);
     *graph = stream->capture;
     stream->capture = nullptr;
+    captured = nullptr;
     cudaError_t e = stream->spoiled ? note(cudaErrorStreamCaptureInvalidated) : admission(CUDA_EMULATOR_GRAPH);
     if (e != cudaSuccess) {
         delete *graph;
