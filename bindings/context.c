@@ -34,6 +34,23 @@ static int l_devices(lua_State *L)
     return 1;
 }
 
+/* cuda.is_available() -> true, or false and why not */
+static int l_cuda_is_available(lua_State *L)
+{
+    bool there = sag_device_available(SAG_CUDA);
+    lua_pushboolean(L, there);
+    if (there) return 1;
+    lua_pushstring(L, sag_device_problem(SAG_CUDA));
+    return 2;
+}
+
+/* cuda.name() -> card, memory, compute capability, driver; "" without a card */
+static int l_cuda_name(lua_State *L)
+{
+    lua_pushstring(L, sag_device_detail(SAG_CUDA));
+    return 1;
+}
+
 static int l_isa(lua_State *L)
 {
     lua_pushstring(L, sag_cpu_isa());
@@ -251,4 +268,7 @@ void lsag_add_context(lua_State *L)
                                          {"is_tensor", l_is_tensor},
                                          {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
+    static const luaL_Reg cuda[] = {{"is_available", l_cuda_is_available}, {"name", l_cuda_name}, {NULL, NULL}};
+    luaL_newlib(L, cuda);
+    lua_setfield(L, -2, "cuda");
 }

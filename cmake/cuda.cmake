@@ -1,8 +1,9 @@
 # The CUDA backend, for a card and for the emulator.
 #   SAGAN_CUDA                AUTO: with nvcc 12 or newer it becomes part of the program; ON: must; OFF
-#   SAGAN_CUDA_ARCHITECTURES  "80;90", "native", or "all": what the toolkit supports from 7.0 up
+#   SAGAN_CUDA_ARCHITECTURES  "80;90", "native", or "all": what the toolkit supports from 7.0 up; where nothing is said and no card is
+#                             at hand, 90 and PTX for newer ones, which keeps the build short
 set(SAGAN_CUDA AUTO CACHE STRING "The CUDA backend in the program: AUTO, ON, OFF")
-set(SAGAN_CUDA_ARCHITECTURES "" CACHE STRING "Compute capabilities, native, or all; empty: native where there is a card, else 80;90")
+set(SAGAN_CUDA_ARCHITECTURES "" CACHE STRING "Compute capabilities, native, or all; empty: native where there is a card, else 90")
 option(SAGAN_CUDA_EMULATOR "Build the CUDA kernels for the host as well, for the tests" ON)
 file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
 
@@ -31,7 +32,7 @@ if(SAGAN_WITH_CUDA)
   if(asked STREQUAL "")
     execute_process(COMMAND nvidia-smi -L RESULT_VARIABLE no_card OUTPUT_QUIET ERROR_QUIET)
     if(no_card)
-      set(asked 80 90)
+      set(asked 90)
     else()
       set(asked native)
     endif()

@@ -23,6 +23,18 @@ bool sag_device_available(sag_device device)
     return b && b->available();
 }
 
+const char *sag_device_detail(sag_device device)
+{
+    return sag_device_available(device) ? backend_of(device)->detail() : "";
+}
+
+const char *sag_device_problem(sag_device device)
+{
+    const sag_backend *b = backend_of(device);
+    if (!b) return "this program was built without it";
+    return b->available() ? "" : b->last_error();
+}
+
 const char *sag_device_name(sag_device device)
 {
     return device == SAG_CPU ? "cpu" : device == SAG_CUDA ? "cuda" : "unknown";

@@ -61,6 +61,9 @@ typedef struct sag_tensor sag_tensor;
 
 bool sag_device_available(sag_device device);
 const char *sag_device_name(sag_device device); /* "cpu", "cuda" */
+/* A card and its driver, or "": where there is none, sag_device_problem says why. */
+const char *sag_device_detail(sag_device device);
+const char *sag_device_problem(sag_device device);
 const char *sag_cpu_isa(void);                  /* the SIMD level in use: "avx512", "avx2", "neon", "generic" */
 
 sag_status sag_context_create(sag_device device, sag_context **out);

@@ -6,6 +6,14 @@
 -- Classes: { name, fields = {{ name, type, note }}, methods = functions }.
 local parts = {}
 
+parts.cuda = {
+    doc = "The card. Tensors go there by device(\"cuda\").",
+    functions = {
+        { "is_available", "", "boolean there;string? reason", "Whether device \"cuda\" can be used, and if not why." },
+        { "name", "", "string", "Card, memory, compute capability and driver; \"\" without one." },
+    },
+}
+
 parts.system = {
     doc = "Time, files, folders, the terminal, Ctrl-C. File functions return nil, message, code when they fail.",
     functions = {
@@ -194,7 +202,7 @@ parts.metrics = {
 }
 
 parts.order = {
-    "system", "safetensors", "pth", "sha256", "socket", "image", "terminal_picture", "resizer", "events", "dataset", "metrics",
+    "cuda", "system", "safetensors", "pth", "sha256", "socket", "image", "terminal_picture", "resizer", "events", "dataset", "metrics",
 }
 
 parts.types = [[

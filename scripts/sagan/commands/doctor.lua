@@ -17,12 +17,11 @@ local function line(mark, name, text) print(("%-4s %-18s %s"):format(mark, name,
 
 local function check_devices()
     line("ok", "cpu", ("%d cores, SIMD level %s"):format(system.cpu_count(), core.isa()))
-    local cuda = false
-    for _, name in ipairs(core.devices()) do cuda = cuda or name == "cuda" end
-    if cuda then
-        line("ok", "cuda", "available")
+    local there, reason = core.cuda.is_available()
+    if there then
+        line("ok", "cuda", core.cuda.name())
     else
-        line("--", "cuda", "not available: everything runs on the CPU. A build with CUDA 12 or newer and an NVIDIA card bring larger nets")
+        line("--", "cuda", ("not available (%s): everything runs on the CPU. A build with CUDA 12 or newer and an NVIDIA card bring larger nets"):format(reason))
     end
     line("ok", "matrix products", "own kernels (no BLAS library needed)")
 end

@@ -515,7 +515,7 @@ static void test_barriers(void **)
     assert_int_equal(CUDA_LAUNCH(&env, one_more, 1, 64, 0, y, 64), SAG_KERNEL_OK);
     assert_int_equal(CUDA_LAUNCH(&env, partial_shuffle, 1, 64, 0, y, 64), SAG_KERNEL_OK);
     assert_int_equal(CUDA_LAUNCH(&env, two_shuffles, 1, 64, 0, y, 64), SAG_KERNEL_OK);
-    must_report([=] { return CUDA_LAUNCH(&env, early_end, 1, 64, 0, y, 63); }, "63 of 64 threads wait, 1 have ended", "tests/c/test_cuda_emulator.cpp:");
+    must_report([=] { return CUDA_LAUNCH(&env, early_end, 1, 64, 0, y, 63); }, "63 of 64 threads wait, 1 have ended", "tests/emulated/test_cuda_emulator.cpp:");
     must_report([=] { return CUDA_LAUNCH(&env, early_end, 1, 64, 0, y, 40); }, "40 of 64 threads wait", "early_end");
     must_report([=] { return CUDA_LAUNCH(&env, two_barriers, 1, 64, 0, y, 32); }, "meet at different barriers", "two_barriers");
     must_report([=] { return CUDA_LAUNCH(&env, one_more, 1, 64, 0, y, 10); }, "10 of 64 threads wait", "one_more");
