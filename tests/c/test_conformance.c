@@ -404,7 +404,7 @@ static void pointwise(void **state)
 static void norms(void **state)
 {
     (void)state;
-    static const int64_t t[][4] = {{2, 1, 1, 1}, {2, 3, 5, 7}, {1, 8, 8, 33}, {3, 4, 4, 64}, {5, 7, 3, 130}};
+    static const int64_t t[][4] = {{3, 2, 1, 1}, {2, 3, 5, 7}, {1, 8, 8, 33}, {3, 4, 4, 64}, {5, 7, 3, 130}};
     for (int i = 0; i < COUNT(t); i++) {
         const int64_t c = t[i][3];
         for (int how = 0; how < 8; how++) {
@@ -496,6 +496,7 @@ static void attention(void **state)
     for (int i = 0; i < COUNT(t); i++) {
         const sag_shape q = S3(t[i][0], t[i][1], t[i][3]), k = S3(t[i][0], t[i][2], t[i][3]);
         spec s = {.op = SAG_OP_attention, .in = {q, k, S3(t[i][0], t[i][2], t[i][4])}, .attr = {1}, .half = 7};
+        if (t[i][2] == 1) s.constant = 3; /* one key: q and k do nothing, their gradients are roundings around 0 */
         check(s);
         if (t[i][1] < 3) continue;
         check((spec){.op = SAG_OP_attention_map, .in = {q, k, S1(3)}, .fill = {BOTH_SIGNS, BOTH_SIGNS, INDEX}, .table = queries, .attr = {1}, .half = 3});

@@ -13,7 +13,7 @@
 
 namespace emulator {
 
-static const size_t GAP = 256, SHARED_SPACE = (size_t)1 << 20, LARGEST_FILL = (size_t)32 << 20, QUARANTINE = (size_t)32 << 20;
+static const size_t GAP = 256, SHARED_SPACE = (size_t)1 << 20, LARGEST_FILL = (size_t)8 << 20, QUARANTINE = (size_t)2 << 20;
 
 char *device_base, *shared_base;
 size_t space;                /* bytes from device_base, shared memory included */
