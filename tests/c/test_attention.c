@@ -219,12 +219,12 @@ static int64_t peak_of(int64_t n)
     return stats.bytes_peak;
 }
 
-/* The map of 4096 positions alone would be 67 MB. */
+/* The map of 4096 positions alone would be 67 MB. An emulated card takes a minute for half of them. */
 static void test_memory_is_linear(void **state)
 {
     (void)state;
-    const int64_t small = peak_of(1024), large = peak_of(4096);
-    assert_true(large < 4096 * 4096 * 4 / 8);
+    const int64_t n = testing_device() == SAG_CPU ? 4096 : 2048, small = peak_of(n / 4), large = peak_of(n);
+    assert_true(large < n * n * 4 / 8);
     if (large > 5 * small) fail_msg("peak grew from %lld to %lld", (long long)small, (long long)large);
 }
 
@@ -285,12 +285,11 @@ static void test_map(void **state)
         for (int64_t m = 0; m < 4; m++)
             assert_close(f32(p) + (b * 4 + m) * 130, t.p + (b * 77 + rows[m]) * 130, 130, 2e-6);
     sag_tensor_release(p);
-    sag_tensor *out[SAG_MAX_OUT];
     for (int k = 0; k < 2; k++) {
         const int32_t bad[] = {3, k ? 77 : -1};
         sag_tensor *wrong = make_i32(2, bad);
         mapped[2] = wrong;
-        assert_fails(sag_op_apply(testing_context(), SAG_OP_attention_map, mapped, &scale, out), SAG_ERR_ARG, "index");
+        check_bad_index(SAG_OP_attention_map, mapped, &scale, "index");
         sag_tensor_release(wrong);
     }
     dense_free(&t);
