@@ -184,7 +184,7 @@ static void test_bad_input(void **state)
     for (int k = 0; k < 2; k++) {
         const int32_t labels[] = {1, k ? 3 : -1};
         sag_tensor *in[2] = {logits, make_i32(2, labels)};
-        assert_index_refused(sag_op_apply(ctx, SAG_OP_cross_entropy, in, NULL, out), out, "label");
+        check_bad_index(SAG_OP_cross_entropy, in, NULL, "label");
         sag_tensor_release(in[1]);
     }
     const int32_t three[] = {0, 1, 2};

@@ -160,10 +160,16 @@ int cuda_emulator_checks(void)
     return 1;
 }
 
+/* SAGAN_EMULATOR_CHECK=0: accesses go by unseen, for runs of many steps over kernels that other tests check. */
+static const bool unseen = [] {
+    const char *asked = getenv("SAGAN_EMULATOR_CHECK");
+    return asked && strcmp(asked, "0") == 0;
+}();
+
 /* One look tells that an address is the host's: a local variable, an argument. */
 static inline void see(const void *p, size_t bytes, bool write)
 {
-    if ((size_t)((const char *)p - device_base) < space) check_access(p, bytes, write, false);
+    if ((size_t)((const char *)p - device_base) < space && !unseen) check_access(p, bytes, write, false);
 }
 
 extern "C" {
