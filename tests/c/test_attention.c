@@ -357,7 +357,6 @@ static void test_map(void **state)
         for (int64_t m = 0; m < 4; m++)
             assert_close(f32(p) + (b * 4 + m) * 130, t.p + (b * 77 + rows[m]) * 130, 130, 2e-6);
     sag_tensor_release(p);
-    sag_tensor *out[SAG_MAX_OUT];
     for (int k = 0; k < 2; k++) {
         const int32_t bad[] = {3, k ? 77 : -1};
         sag_tensor *wrong = make_i32(2, bad);
