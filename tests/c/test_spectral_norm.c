@@ -389,8 +389,8 @@ static void test_bad_layers(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         problem p = make_problem(bad[i].layers, 2, 22, 5, 9);
         double *u = widen(p.in[U]);
-        assert_fails(sag_op_apply(testing_context(), SAG_OP_spectral_norm, p.in, attr, out), SAG_ERR_ARG, bad[i].words);
-        assert_close(f32(p.in[U]), u, 5, 0); /* a refused call changes nothing */
+        assert_index_refused(sag_op_apply(testing_context(), SAG_OP_spectral_norm, p.in, attr, out), out, bad[i].words);
+        if (testing_device() == SAG_CPU) assert_close(f32(p.in[U]), u, 5, 0); /* a refused call changes nothing */
         free(u);
         release(&p);
     }

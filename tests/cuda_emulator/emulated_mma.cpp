@@ -93,9 +93,7 @@ static void load_matrices(thread *lanes, bool transposed)
 
 static void needs_tensor_cores(const char *what)
 {
-    int major = 0;
-    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-    if (major < 8) fault("%s on an architecture that lacks it; ask cuda_tensor_cores()", what);
+    if (!block.tensor_cores) fault("%s on an architecture that lacks it; ask cuda_tensor_cores()", what);
 }
 
 static void check_shared_16(const void *p, const char *what)

@@ -25,6 +25,7 @@ static std::map<char *, size_t> live, gaps; /* gaps: free ranges */
 static std::deque<std::pair<char *, size_t>> resting; /* freed a short while ago: a late access still meets nothing */
 static size_t resting_bytes;
 static int opened;
+static bool protects;
 
 static size_t with_gap(size_t bytes)
 {
@@ -48,18 +49,20 @@ static void reserve()
     shared_base = device_base;
     high = SHARED_SPACE;
     gaps[device_base + SHARED_SPACE] = space - SHARED_SPACE;
-    mprotect(device_base, high, PROT_NONE);
+    const char *asked_to = getenv("SAGAN_EMULATOR_PROTECT");
+    protects = asked_to && strcmp(asked_to, "1") == 0;
+    if (protects) mprotect(device_base, high, PROT_NONE);
 }
 
-/* The host may touch the card's memory only here and there; see emulator.h. */
+/* SAGAN_EMULATOR_PROTECT=1: the host may touch the card's memory only here and there; see emulator.h. It takes time. */
 void memory_open()
 {
     reserve();
-    if (opened++ == 0) mprotect(device_base, high, PROT_READ | PROT_WRITE);
+    if (protects && opened++ == 0) mprotect(device_base, high, PROT_READ | PROT_WRITE);
 }
 void memory_close()
 {
-    if (--opened == 0) mprotect(device_base, high, PROT_NONE);
+    if (protects && --opened == 0) mprotect(device_base, high, PROT_NONE);
 }
 
 static void mark(char *p, size_t bytes, bool valid)
@@ -84,7 +87,7 @@ char *device_alloc(size_t bytes)
     memory_open();
     if ((size_t)(p - device_base) + need > high) {
         high = (size_t)(p - device_base) + need;
-        mprotect(device_base, high, PROT_READ | PROT_WRITE);
+        if (protects) mprotect(device_base, high, PROT_READ | PROT_WRITE);
     }
     ASAN_UNPOISON_MEMORY_REGION(p, need);
     if (bytes <= LARGEST_FILL) memset(p, 0xff, bytes);
