@@ -193,6 +193,11 @@ bool run_grid(const char *kernel, dim3 grid, dim3 size, size_t dynamic, const st
 {
     const char *order = getenv("SAGAN_EMULATOR_ORDER");
     backwards = order && strcmp(order, "backwards") == 0;
+    const char *check = getenv("SAGAN_EMULATOR_CHECK");
+    int major = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    block.checks = !check || strcmp(check, "0") != 0;
+    block.tensor_cores = major >= 8;
     block.kernel = kernel;
     block.launch++;
     block.threads = (int)(size.x * size.y * size.z);

@@ -91,17 +91,9 @@ static void load_matrices(thread *lanes, bool transposed)
     }
 }
 
-static bool has_tensor_cores()
-{
-    static uint64_t launch = UINT64_MAX; /* one answer for a whole grid: instructions are many */
-    static int major;
-    if (launch != block.launch) cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-    launch = block.launch;
-    return major >= 8;
-}
 static void needs_tensor_cores(const char *what)
 {
-    if (!has_tensor_cores()) fault("%s on an architecture that lacks it; ask cuda_tensor_cores()", what);
+    if (!block.tensor_cores) fault("%s on an architecture that lacks it; ask cuda_tensor_cores()", what);
 }
 
 static void check_shared_16(const void *p, const char *what)
@@ -146,6 +138,7 @@ void cuda_emulator_ldmatrix(uint32_t *r, const void *row, bool transposed, cuda_
 /* The bytes arrive when they are waited for; until then the place holds what nobody should use. */
 void cuda_emulator_cp_async(void *shared, const void *global, bool valid)
 {
+    needs_tensor_cores("cp.async");
     check_shared_16(shared, "cp.async");
     if ((uintptr_t)global % 16) fault("cp.async: the address in global memory is not a multiple of 16");
     pending_copy c = {(char *)shared, {0}};
@@ -154,10 +147,6 @@ void cuda_emulator_cp_async(void *shared, const void *global, bool valid)
         memcpy(c.bytes, global, 16);
     }
     check_access(shared, 16, true, false);
-    if (!has_tensor_cores()) { /* mma.cuh copies at once on older cards */
-        memcpy(shared, c.bytes, 16);
-        return;
-    }
     memset(shared, 0xff, 16);
     checker_pending(c.to, 16, true);
     block.now->copies.push_back(c);

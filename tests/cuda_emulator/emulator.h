@@ -73,6 +73,8 @@ struct block_state {
     thread *all;
     warp *warps;
     thread *now; /* NULL: the host runs */
+    bool checks; /* SAGAN_EMULATOR_CHECK=0: loads and stores are not looked at */
+    bool tensor_cores;
 };
 extern block_state block;
 
