@@ -163,7 +163,8 @@ static void test_shifted_scores(void **state)
     (void)state;
     const float centres[] = {30, 34, 36, 38, 42, 52, 100, 1000, -30, -36, -38, -42, -52, -100, -1000};
     for (int i = 0; i < 8; i++) shifted(-92 - (float)i, false, 1, 8); /* beyond the last key p would be infinite */
-    for (int i = 0; i < 15; i++)
+    const int step = testing_device() == SAG_CPU ? 1 : 4; /* a card has one way for all of these */
+    for (int i = 0; i < 15; i += step)
         for (int by_turns = 0; by_turns < 2;
              by_turns++) { /* by turns: scores whose difference leaves the range of exp */
             shifted(centres[i], by_turns, 1, 8);
