@@ -1,4 +1,6 @@
 /* blas.cu - see blas.cuh. */
+#include <stdlib.h>
+
 #include "kernels/cuda/blas.cuh"
 #include "kernels/cuda/device.cuh"
 
@@ -42,8 +44,8 @@ static int load()
     void *so = dlopen(CUBLAS_FILE, RTLD_NOW | RTLD_LOCAL);
     if (!so) so = dlopen("/usr/local/cuda/lib64/" CUBLAS_FILE, RTLD_NOW | RTLD_LOCAL);
     if (!so) {
-        return cuda_fail("cuBLAS is missing: %s; install it (it is part of the CUDA toolkit), or put its folder into LD_LIBRARY_PATH",
-                         dlerror());
+        cuda_fail("cuBLAS is missing: %s; install it (it is part of the CUDA toolkit), or put its folder into LD_LIBRARY_PATH", dlerror());
+        return SAG_KERNEL_UNSUPPORTED;
     }
     blas.create = (decltype(blas.create))dlsym(so, "cublasCreate_v2");
     blas.destroy = (decltype(blas.destroy))dlsym(so, "cublasDestroy_v2");
@@ -59,12 +61,18 @@ static int load()
 }
 #endif
 
+/* SAG_KERNEL_UNSUPPORTED where there is no cuBLAS, which is found out once, or where SAGAN_CUBLAS=0 asks for none. */
 static int handle_of(cuda_device *d, cublasHandle_t *handle)
 {
+    static bool missing;
     *handle = (cublasHandle_t)d->blas;
     if (*handle) return SAG_KERNEL_OK;
+    const char *wanted = getenv("SAGAN_CUBLAS");
+    if (missing || (wanted && strcmp(wanted, "0") == 0)) return SAG_KERNEL_UNSUPPORTED;
     if (d->capturing) return cuda_fail("the first matrix product cannot be part of a recording; run the step once before it is captured");
-    CUDA_TRY(load());
+    const int found = load();
+    missing = found == SAG_KERNEL_UNSUPPORTED;
+    CUDA_TRY(found);
     CUDA_TRY(cuda_report(cudaMallocAsync(&d->workspace, WORKSPACE, d->stream), "cuBLAS's workspace"));
     cublasStatus_t s = blas.create(handle);
     if (s == CUBLAS_STATUS_SUCCESS) s = blas.set_stream(*handle, d->stream);

@@ -10,6 +10,7 @@
 /*
  * y[i] = op(a[i]) op(b[i]) (+ y[i]) for i < batch, row-major: op(a) {m,k}, op(b) {k,n}, y {m,n}. ld*: elements from one
  * stored row to the next. a and b of one type, f32 or bf16; y f32 or that type. Sums in f32; f32 products by tf32 if env->tf32.
+ * SAG_KERNEL_UNSUPPORTED: there is no cuBLAS (or SAGAN_CUBLAS=0 is set), or a size is beyond it; the caller has another way.
  */
 typedef struct cuda_product {
     const void *a, *b;

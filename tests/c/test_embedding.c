@@ -49,7 +49,7 @@ static void test_bad_input(void **state)
     (void)state;
     sag_context *ctx = testing_context();
     sag_tensor *out[SAG_MAX_OUT], *table = make_tensor(sag_shape2(5, 3), 1), *flat = make_tensor(sag_shape1(5), 1);
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < 2 && testing_device() == SAG_CPU; k++) { /* CUDA skips such rows: test_conformance_bits.c */
         const int32_t index[] = {0, k ? 5 : -1};
         sag_tensor *in[2] = {table, make_i32(2, index)};
         assert_index_refused(sag_op_apply(ctx, SAG_OP_embedding, in, NULL, out), out, "index");

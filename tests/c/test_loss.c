@@ -181,7 +181,7 @@ static void test_bad_input(void **state)
     (void)state;
     sag_context *ctx = testing_context();
     sag_tensor *out[SAG_MAX_OUT], *logits = make_tensor(sag_shape2(2, 3), 1);
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < 2 && testing_device() == SAG_CPU; k++) { /* CUDA skips such rows: test_conformance_bits.c */
         const int32_t labels[] = {1, k ? 3 : -1};
         sag_tensor *in[2] = {logits, make_i32(2, labels)};
         assert_index_refused(sag_op_apply(ctx, SAG_OP_cross_entropy, in, NULL, out), out, "label");
