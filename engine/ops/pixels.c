@@ -34,12 +34,34 @@ sag_status sag_op_float_to_pixels_fwd(sag_op_call *c)
     return SAG_RUN(c, float_to_pixels, &a);
 }
 
+static bool is_float(sag_dtype dtype)
+{
+    return dtype == SAG_F32 || dtype == SAG_BF16;
+}
+
 sag_status sag_op_cast_fwd(sag_op_call *c)
 {
     int64_t to;
     SAG_TRY(want_whole(c, 0, 0, SAG_DTYPE_COUNT - 1, &to));
     SAG_TRY(sag_out(c, 0, (sag_dtype)to, c->in_shape[0]));
+    if (!is_float((sag_dtype)to) || !is_float(c->in_dtype[0])) c->recorded = false; /* a constant: nothing to record */
     cast_args a = {.x = sag_data(c->in[0]), .y = sag_data(c->out[0]), .n = c->in[0]->numel, .from = c->in_dtype[0],
                    .to = (sag_dtype)to};
     return SAG_RUN(c, cast, &a);
+}
+/* dx = dy, rounded to x's dtype */
+sag_status sag_op_cast_bwd(sag_op_call *c)
+{
+    sag_grad dx;
+    sag_dtype from = c->dout[0]->dtype, to = c->in_dtype[0];
+    if (from == to) return sag_grad_pass(c, 0, 0);
+    SAG_TRY(sag_grad_in(c, 0, &dx));
+    if (!dx.data) return SAG_OK;
+    cast_args a = {.x = sag_data(c->dout[0]), .y = dx.data, .n = c->dout[0]->numel, .from = from, .to = to};
+    if (!dx.accumulate) return SAG_RUN(c, cast, &a);
+    a.y = c->ctx->env.scratch(&c->ctx->env, (size_t)a.n * sag_dtype_size(to));
+    if (!a.y) return sag_op_fail(c, SAG_ERR_MEMORY, "out of memory for scratch; use a smaller batch, width or resolution");
+    SAG_TRY(SAG_RUN(c, cast, &a));
+    axpy_args add = {.y = dx.data, .x = a.y, .n = a.n, .a = 1, .act = to};
+    return SAG_RUN(c, axpy, &add);
 }

@@ -5,8 +5,6 @@
  */
 #include "kernels/cuda/attention.cuh"
 
-extern "C" int cuda_tensor_cores(void);
-
 static int run_pass(sag_kernel_env *env, attention_mode mode, sag_dtype act, const attention_pass *p)
 {
     if (p->batch < 1 || p->rows < 1 || p->width < 1) return SAG_KERNEL_OK;

@@ -1,6 +1,8 @@
 /*
  * attention_mma.cu - the passes of attention (attention.cuh) on tensor cores: bf16 operands, or f32 ones rounded to tf32.
- * Scores, softmax and all sums are f32; W is rounded to the operands' type for the second product.
+ * Scores, softmax and all sums are f32; W is rounded to the operands' type for the second product. In bf16 that would leave dq
+ * and dk, in which the common part of the keys or queries cancels, at twice the rounding of the result and more: there W is
+ * split into two bf16, which costs D more multiply-adds a score.
  *
  * Block: 4 warps of 16 MT rows, CP columns of out, all j in tiles of COLS that pass through shared memory, two of them where
  * they fit, so that copies overlap products. A warp has its rows of W alone: they go from the sums of the first product
@@ -21,6 +23,7 @@ struct mma_plan {
 
 template <typename T, int MODE, int CP> struct mma_shape {
     static constexpr bool GRADIENT = MODE == ATTENTION_DK || MODE == ATTENTION_DQ;
+    static constexpr bool TWO_PARTS = GRADIENT && sizeof(T) == 2; /* W as the sum of two bf16 */
     static constexpr int MT = GRADIENT ? (CP <= 32 ? 2 : 1) : (CP <= 64 ? 2 : 1);
     static constexpr int ROWS = WARPS * 16 * MT, COLS = sizeof(T) == 2 ? 64 : 32;
     static constexpr int STRIDE_X = CP + fragment<T>::PAD;
@@ -212,9 +215,12 @@ __global__ void __launch_bounds__(32 * WARPS) attention_mma_kernel(attention_pas
             const int sx = GRADIENT ? sd : shape::STRIDE_X;
 #pragma unroll
             for (int k = 0; k < COLS / piece::STEP; k++) {
-                uint32_t w[MT][4];
+                uint32_t w[MT][4], rest[MT][4];
 #pragma unroll
-                for (int m = 0; m < MT; m++) piece::from_sums(w[m], s[m], k);
+                for (int m = 0; m < MT; m++) {
+                    piece::from_sums(w[m], s[m], k);
+                    if constexpr (shape::TWO_PARTS) piece::rest_of_sums(rest[m], w[m], s[m], k);
+                }
 #pragma unroll
                 for (int n = 0; n < CT; n += 2) {
                     uint32_t y[2][2];
@@ -223,6 +229,10 @@ __global__ void __launch_bounds__(32 * WARPS) attention_mma_kernel(attention_pas
                     for (int m = 0; m < MT; m++) {
                         piece::product(acc[m][n], w[m], y[0]);
                         piece::product(acc[m][n + 1], w[m], y[1]);
+                        if constexpr (shape::TWO_PARTS) {
+                            piece::product(acc[m][n], rest[m], y[0]);
+                            piece::product(acc[m][n + 1], rest[m], y[1]);
+                        }
                     }
                 }
             }

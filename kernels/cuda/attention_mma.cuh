@@ -7,6 +7,7 @@
  *   b_rows(r, p, stride)   B {STEP,16} as two fragments, from rows of B^T (the depth runs along a row)
  *   b_cols(r, p, stride)   the same from rows of B (the depth runs down)
  *   from_sums(r, s, k)     A from sums: columns STEP k and on of a product's fragments s
+ *   rest_of_sums           bf16: what the rounding there left
  */
 #ifndef SAG_CUDA_ATTENTION_MMA_CUH
 #define SAG_CUDA_ATTENTION_MMA_CUH
@@ -44,6 +45,19 @@ template <> struct fragment<cuda_bf16> {
         r[1] = pack_bf16(s[2 * k][2], s[2 * k][3]);
         r[2] = pack_bf16(s[2 * k + 1][0], s[2 * k + 1][1]);
         r[3] = pack_bf16(s[2 * k + 1][2], s[2 * k + 1][3]);
+    }
+    /* The same of what rounding to r left: with it A has 16 bits. */
+    template <int N> __device__ static inline void rest_of_sums(uint32_t (&rest)[4], const uint32_t (&r)[4], const float (&s)[N][4], int k)
+    {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int n = 2 * k + i / 2, c = i % 2 * 2;
+            float low, high;
+            const uint32_t low_bits = r[i] << 16, high_bits = r[i] & 0xffff0000u;
+            memcpy(&low, &low_bits, sizeof low);
+            memcpy(&high, &high_bits, sizeof high);
+            rest[i] = pack_bf16(s[n][c] - low, s[n][c + 1] - high);
+        }
     }
     __device__ static inline void product(float (&d)[4], const uint32_t (&x)[4], const uint32_t (&y)[2])
     {

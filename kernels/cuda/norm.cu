@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 3) norm_apply_kernel(batch_norm_
         const int64_t item = items - 1 - i, c = item % g.tiles * width + column * LANE, begin = item / g.tiles * g.part_rows;
         const int64_t end = begin + g.part_rows < g.rows ? begin + g.part_rows : g.rows;
         if (c >= g.c) continue;
-        norm_channels<LANE> own;
+        norm_channels<LANE> own = {};
         int64_t image_end = 0;
         for (int64_t r = begin + line; r < end; r += NORM_AHEAD * g.step) {
             norm_raw<LANE, T> raw[NORM_AHEAD];

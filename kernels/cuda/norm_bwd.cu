@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 2)
         const T *x = (const T *)a.x + image * g.rows * g.c + c, *dy = (const T *)a.dy + image * g.rows * g.c + c;
         float s1[LANE] = {}, s2[LANE] = {};
         if (c < g.c) {
-            norm_channels<LANE> own;
+            norm_channels<LANE> own = {};
             own.load(a, image, c);
             for (int64_t r = begin + line; r < end; r += NORM_AHEAD * g.step) {
                 norm_raw<LANE, T> raw_x[NORM_AHEAD], raw_dy[NORM_AHEAD];
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 2) norm_dx_kernel(batch_norm_arg
         const int64_t item = items - 1 - i, c = item % g.tiles * width + column * LANE, begin = item / g.tiles * g.part_rows;
         const int64_t end = begin + g.part_rows < g.rows ? begin + g.part_rows : g.rows;
         if (c >= g.c) continue;
-        norm_channels<LANE> own;
+        norm_channels<LANE> own = {};
         float off[LANE], per[LANE];
 #pragma unroll
         for (int j = 0; j < LANE; j++) {

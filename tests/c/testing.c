@@ -185,6 +185,18 @@ sag_tensor *apply(sag_op op, sag_tensor *const *in, const double *attr)
     return out[0];
 }
 
+void check_bad_index(sag_op op, sag_tensor *const *in, const double *attr, const char *words)
+{
+    sag_tensor *out[SAG_MAX_OUT] = {0};
+    if (testing_device() == SAG_CPU) {
+        assert_fails(sag_op_apply(testing_context(), op, in, attr, out), SAG_ERR_ARG, words);
+        return;
+    }
+    sag_tensor *y = apply(op, in, attr);
+    for (int64_t i = 0; i < sag_tensor_numel(y); i++) assert_true(isfinite(f32(y)[i]));
+    sag_tensor_release(y);
+}
+
 /* sum(y * r) in double; r depends on the index alone */
 static double weighted_sum(const sag_tensor *y)
 {

@@ -88,6 +88,9 @@ double relative_error_f32(const float *a, const float *b, int64_t n);
 
 /* sag_op_apply, failing the test on an error. attrs NULL: the defaults. */
 sag_tensor *apply(sag_op op, sag_tensor *const *in, const double *attr);
+/* An index in device memory leads outside its table: the CPU refuses with `words`; a card, which nobody waits for, skips what it
+ * leads to and writes all of an f32 output, finite (kernel_types.h). */
+void check_bad_index(sag_op op, sag_tensor *const *in, const double *attr, const char *words);
 
 /*
  * Gradient check: y = op(in), loss = sum(y * r) with fixed random r, computed in double on the host. For each
