@@ -83,7 +83,7 @@ static sag_status binary_fwd(sag_op_call *c, sag_binary kind)
 
 static sag_status binary_bwd(sag_op_call *c, sag_binary kind)
 {
-    bool same = sag_numel(c->in_shape[0]) == sag_numel(c->in_shape[1]);
+    bool same = sag_shape_equal(c->in_shape[0], c->in_shape[1]); /* a {1} added to a {1, 1} has a gradient of its own shape */
     binary_args a = {.kind = kind, .a = sag_data(c->in[0]), .b = sag_data(c->in[1]), .dy = sag_data(c->dout[0]),
                      .n = sag_numel(c->in_shape[0]), .nb = sag_numel(c->in_shape[1]), .act = c->in_dtype[0]};
     sag_grad g;

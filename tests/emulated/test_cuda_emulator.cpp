@@ -329,7 +329,13 @@ static void test_shared_bounds(void **)
     float *y = on_card(std::vector<float>(64));
     assert_int_equal(CUDA_LAUNCH(&env, past_shared, 1, 32, 0, y, 39), SAG_KERNEL_OK);
     must_report([=] { return CUDA_LAUNCH(&env, past_shared, 1, 32, 0, y, 40); }, "0 bytes past the end of shared s", "thread (0,0,0)");
+    cudaFree(y);
+}
+
+static void test_unwritten_shared(void **)
+{
     needs_checker();
+    float *y = on_card(std::vector<float>(64));
     assert_int_equal(CUDA_LAUNCH(&env, unwritten, 2, 64, 0, y, 64), SAG_KERNEL_OK);
     must_report([=] { return CUDA_LAUNCH(&env, unwritten, 2, 64, 0, y, 63); }, "a load of byte 252 of shared s (256 bytes), which this block has not stored",
                 "block (0,0,0), thread (63,0,0)");
@@ -454,7 +460,14 @@ static void test_asynchronous_copies(void **)
     for (size_t i = 0; i < 64; i++) assert_true(from_card(y, 64)[i] == (float)(i ^ 4));
     assert_int_equal(CUDA_LAUNCH(&env, stages, 1, 32, 0, dx, y, true), SAG_KERNEL_OK);
     for (size_t i = 0; i < 64; i++) assert_true(from_card(y, 64)[i] == (float)(i < 32 ? 127 - i : 255 - (i - 32)));
+    cudaFree(dx);
+    cudaFree(y);
+}
+
+static void test_asynchronous_faults(void **)
+{
     needs_checker();
+    float *dx = on_card(std::vector<float>(256)), *y = on_card(std::vector<float>(64));
     must_report([=] { return CUDA_LAUNCH(&env, copy_ahead, 1, 64, 0, dx, y, 1); }, "shared s (256 bytes) is the destination of a cp.async", "copy_ahead");
     must_report([=] { return CUDA_LAUNCH(&env, copy_ahead, 1, 64, 0, dx, y, 2); }, "shared s", "copy_ahead");
     must_report([=] { return CUDA_LAUNCH(&env, stages, 1, 32, 0, dx, y, false); }, "is the destination of a cp.async", "stages");
@@ -591,8 +604,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_right_kernels), cmocka_unit_test(test_lanes),        cmocka_unit_test(test_atomics),
-        cmocka_unit_test(test_products),      cmocka_unit_test(test_device_bounds), cmocka_unit_test(test_shared_bounds),
-        cmocka_unit_test(test_races),         cmocka_unit_test(test_asynchronous_copies),
+        cmocka_unit_test(test_products),      cmocka_unit_test(test_device_bounds), cmocka_unit_test(test_shared_bounds), cmocka_unit_test(test_unwritten_shared),
+        cmocka_unit_test(test_races),         cmocka_unit_test(test_asynchronous_copies), cmocka_unit_test(test_asynchronous_faults),
         cmocka_unit_test(test_barriers),      cmocka_unit_test(test_graphs),        cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

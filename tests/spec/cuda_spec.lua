@@ -33,7 +33,8 @@ describe("training on cuda", function()
     local function configuration()
         local config = assert(require("sagan.experiment").resolve({
             recipe = "paper", profile = "quick", data = "quadrupeds", seed = 7, attention = 8,
-            model = { width = 4, z_dim = 8 }, train = { batch = 2, steps = STEPS, ema_start = 3 }, log = { every = STEPS },
+            model = { resolution = 32, width = 4, z_dim = 8 },
+            train = { batch = 2, steps = STEPS, ema_start = 3 }, log = { every = STEPS },
         }))[1]
         config.model.channels, config.model.classes = 3, 3
         return config

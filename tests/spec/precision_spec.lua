@@ -55,7 +55,8 @@ describe("bf16 and checkpoints between devices", function()
         local config = assert(require("sagan.experiment").resolve({
             recipe = "paper", profile = "quick", data = "quadrupeds", seed = 3, attention = 8,
             model = { width = 2, z_dim = 16 }, train = { batch = 2, steps = steps, ema_start = 3 }, log = { every = steps },
-            optimizer = { rate_factor = 1 },
+            -- small rates: Adam makes whole steps of what is 0 but for rounding, and the paths part
+            optimizer = { rate_factor = 0.1 },
         }))[1]
         config.model.channels, config.model.classes = 3, 3
         return config

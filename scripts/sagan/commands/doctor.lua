@@ -21,7 +21,8 @@ local function check_devices()
     if there then
         line("ok", "cuda", core.cuda.name())
     else
-        line("--", "cuda", ("not available (%s): everything runs on the CPU. A build with CUDA 12 or newer and an NVIDIA card bring larger nets"):format(reason))
+        line("--", "cuda", ("not available (%s): everything runs on the CPU. A build with CUDA 12 or newer and an NVIDIA card "
+            .. "bring larger nets"):format(reason))
     end
     line("ok", "matrix products", "own kernels (no BLAS library needed)")
 end

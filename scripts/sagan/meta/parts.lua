@@ -40,6 +40,19 @@ local core = {}
 ---@field size integer
 ---@field mtime number
 
+--- The card. Tensors go there by device("cuda").
+---@class sagan.core.cuda
+core.cuda = {}
+
+--- Whether device "cuda" can be used, and if not why.
+---@return boolean there
+---@return string? reason
+function core.cuda.is_available() end
+
+--- Card, memory, compute capability and driver; "" without one.
+---@return string
+function core.cuda.name() end
+
 ---@class sagan.Lock
 local Lock = {}
 
