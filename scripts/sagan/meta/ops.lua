@@ -463,7 +463,7 @@ function core.ops.pixels_to_float(x, clock, seed, stream, flip, dequantize) end
 ---@return sagan.Tensor y
 function core.ops.float_to_pixels(x) end
 
---- Converts between f32, bf16 (round to nearest even), u8 and i32 (dtype as in sag_dtype).
+--- Converts between f32, bf16 (round to nearest even), u8 and i32 (dtype as in sag_dtype). Gradients pass between f32 and bf16 only.
 ---@param x sagan.Tensor
 ---@param dtype sagan.Dtype
 ---@return sagan.Tensor y

@@ -395,7 +395,7 @@ function Tensor:pixels_to_float(clock, seed, stream, flip, dequantize) end
 ---@return sagan.Tensor y
 function Tensor:float_to_pixels() end
 
---- Converts between f32, bf16 (round to nearest even), u8 and i32 (dtype as in sag_dtype).
+--- Converts between f32, bf16 (round to nearest even), u8 and i32 (dtype as in sag_dtype). Gradients pass between f32 and bf16 only.
 ---@param dtype sagan.Dtype
 ---@return sagan.Tensor y
 function Tensor:cast(dtype) end
