@@ -138,7 +138,6 @@ void cuda_emulator_ldmatrix(uint32_t *r, const void *row, bool transposed, cuda_
 /* The bytes arrive when they are waited for; until then the place holds what nobody should use. */
 void cuda_emulator_cp_async(void *shared, const void *global, bool valid)
 {
-    needs_tensor_cores("cp.async");
     check_shared_16(shared, "cp.async");
     if ((uintptr_t)global % 16) fault("cp.async: the address in global memory is not a multiple of 16");
     pending_copy c = {(char *)shared, {0}};
@@ -147,6 +146,10 @@ void cuda_emulator_cp_async(void *shared, const void *global, bool valid)
         memcpy(c.bytes, global, 16);
     }
     check_access(shared, 16, true, false);
+    if (!block.tensor_cores) { /* mma.cuh copies at once on older cards */
+        memcpy(shared, c.bytes, 16);
+        return;
+    }
     memset(shared, 0xff, 16);
     checker_pending(c.to, 16, true);
     block.now->copies.push_back(c);
