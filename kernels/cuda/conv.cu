@@ -24,7 +24,8 @@ static int conv2d_fwd(sag_kernel_env *env, const conv_args *a)
     job.x = a->x, job.h = (int)a->h, job.w = (int)a->w_in, job.c = (int)a->c;
     job.y = a->y, job.out_h = (int)a->p, job.out_w = (int)a->q, job.k = (int)a->k;
     job.images = a->n, job.bias = a->b, job.act = a->act;
-    job.r = (int)a->r, job.s = (int)a->s, job.stride = (int)a->stride, job.pad_h = (int)a->pad_h, job.pad_w = (int)a->pad_w;
+    job.r = (int)a->r, job.s = (int)a->s, job.stride = (int)a->stride, job.pad_h = (int)a->pad_h,
+    job.pad_w = (int)a->pad_w;
     const conv_weights weights = {a->w, (int)a->k, (int)a->c, CONV_AS_IS, false};
     return conv_pixels(env, &job, &weights);
 }
@@ -36,7 +37,8 @@ static int conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
     job.x = a->dy, job.h = (int)a->p, job.w = (int)a->q, job.c = (int)a->k;
     job.y = a->dx, job.out_h = (int)a->h, job.out_w = (int)a->w_in, job.k = (int)a->c;
     job.images = a->n, job.accumulate = a->accumulate, job.act = a->act;
-    job.r = (int)a->r, job.s = (int)a->s, job.stride = (int)a->stride, job.pad_h = (int)a->pad_h, job.pad_w = (int)a->pad_w;
+    job.r = (int)a->r, job.s = (int)a->s, job.stride = (int)a->stride, job.pad_h = (int)a->pad_h,
+    job.pad_w = (int)a->pad_w;
     job.scatter = true;
     const conv_weights weights = {a->w, (int)a->k, (int)a->c, CONV_AS_IS, true};
     return conv_pixels(env, &job, &weights);
@@ -49,7 +51,8 @@ static int conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
     job.x = a->x, job.h = (int)a->h, job.w = (int)a->w_in, job.c = (int)a->c;
     job.dy = a->dy, job.rows = (int)a->p, job.cols = (int)a->q, job.step = 1, job.k = (int)a->k;
     job.images = a->n, job.act = a->act;
-    job.r = (int)a->r, job.s = (int)a->s, job.stride = (int)a->stride, job.pad_h = (int)a->pad_h, job.pad_w = (int)a->pad_w;
+    job.r = (int)a->r, job.s = (int)a->s, job.stride = (int)a->stride, job.pad_h = (int)a->pad_h,
+    job.pad_w = (int)a->pad_w;
     job.want_weights = a->dw != NULL, job.want_bias = a->db != NULL;
     CUDA_TRY(conv_outer(env, &job));
     if (a->dw) CUDA_TRY(conv_add_pieces(env, a->dw, job.sums, a->k * a->r * a->s * a->c, job.pieces, a->accumulate_dw));

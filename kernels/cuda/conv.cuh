@@ -53,7 +53,8 @@ struct conv_lines {
     const void *data;
     int64_t pitch; /* a multiple of 32 */
 };
-int conv_lay_out(sag_kernel_env *env, const conv_pixels_job *job, const conv_weights *weights, conv_math math, conv_lines *lines);
+int conv_lay_out(sag_kernel_env *env, const conv_pixels_job *job, const conv_weights *weights, conv_math math,
+                 conv_lines *lines);
 
 /* Phase a of a transpose in one dimension: output a + stride * i meets `count` of R taps, r = first + stride * t; the
  * first of them in reverse order at input i + top. */
@@ -72,11 +73,11 @@ __host__ __device__ static inline conv_taps conv_taps_of(int a, int pad, int str
 struct conv_outer_job {
     const void *x, *dy;
     int64_t images;
-    int h, w, c;           /* x {images, h, w, c} */
-    int rows, cols;        /* pixels of dy of each phase */
-    int step;              /* dy {images, step rows, step cols, k}; phase (a, b): pixels (step i + a, step j + b) */
+    int h, w, c;    /* x {images, h, w, c} */
+    int rows, cols; /* pixels of dy of each phase */
+    int step;       /* dy {images, step rows, step cols, k}; phase (a, b): pixels (step i + a, step j + b) */
     int k;
-    int r, s, stride;      /* pixel (i, j) of phase (a, b) sees x from (stride i + a - pad_h, stride j + b - pad_w) on */
+    int r, s, stride; /* pixel (i, j) of phase (a, b) sees x from (stride i + a - pad_h, stride j + b - pad_w) on */
     int pad_h, pad_w;
     sag_dtype act;
     bool want_weights, want_bias;
@@ -95,8 +96,9 @@ void conv_register_upconv(sag_kernel_table *t);
 static inline bool conv_fits(const conv_args *a)
 {
     const int64_t most = (int64_t)1 << 30;
-    return a->h + 2 * a->pad_h < most && a->w_in + 2 * a->pad_w < most && a->p < most && a->q < most && a->stride < most &&
-           a->h * a->w_in < most && a->p * a->q < most && a->k * a->r * a->s < most && a->c * a->r * a->s < most;
+    return a->h + 2 * a->pad_h < most && a->w_in + 2 * a->pad_w < most && a->p < most && a->q < most &&
+           a->stride < most && a->h * a->w_in < most && a->p * a->q < most && a->k * a->r * a->s < most &&
+           a->c * a->r * a->s < most;
 }
 static inline bool conv_aligned(const void *p)
 {

@@ -68,9 +68,19 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2
 {
     typedef conv_tile<MATH, ROWS, COLS, WARPS_DOWN> tile_type;
     typedef typename tile_type::element E;
-    enum { depth = tile_type::depth, chunk = tile_type::chunk, stages = tile_type::stages, stage_bytes = tile_type::column_bytes };
+    enum {
+        depth = tile_type::depth,
+        chunk = tile_type::chunk,
+        stages = tile_type::stages,
+        stage_bytes = tile_type::column_bytes
+    };
     enum { y_pitch = ROWS + CONV_PAD, x_pitch = COLS + CONV_PAD };
-    enum { y_chunks = ROWS / chunk, x_chunks = COLS / chunk, y_lines = CONV_THREADS / y_chunks, x_lines = CONV_THREADS / x_chunks };
+    enum {
+        y_chunks = ROWS / chunk,
+        x_chunks = COLS / chunk,
+        y_lines = CONV_THREADS / y_chunks,
+        x_lines = CONV_THREADS / x_chunks
+    };
     CUDA_DYNAMIC_SHARED(char, stage);
     CUDA_SHARED(outer_pixel, pixel, [2][depth]); /* of the next stage to load, and the one behind it */
     CUDA_SHARED(pixel_walk, walk, [depth]);      /* the first threads' own, as are the sums: here to spare registers */
@@ -123,7 +133,8 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2
             E *to = xs + line * x_pitch + tid % x_chunks * chunk;
             const outer_pixel p = at[line];
             if constexpr ((WHOLE & WHOLE_X) != 0) {
-                const bool in = x_col < width && (unsigned)(p.i + u) < (unsigned)g.h && (unsigned)(p.j + v) < (unsigned)g.w;
+                const bool in =
+                    x_col < width && (unsigned)(p.i + u) < (unsigned)g.h && (unsigned)(p.j + v) < (unsigned)g.w;
                 cp_async_16(to, in ? x + p.x + tap_at : x, in);
             } else {
                 int at_u = u, at_v = v, at_c = c;
@@ -173,7 +184,8 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2
     if (add_bias && row0 + tid < g.k) g.bias_sums[piece * g.k + row0 + tid] = (float)bias[tid];
     if (width == 0) return;
     const conv_target<float> target = {g.sums + piece * g.k * width, NULL, col0, width, 0, job.whole_sums};
-    tile.template store<true>(stage, target, [&](int i) { return row0 + i < g.k ? (int64_t)(row0 + i) * width : (int64_t)-1; });
+    tile.template store<true>(stage, target,
+                              [&](int i) { return row0 + i < g.k ? (int64_t)(row0 + i) * width : (int64_t)-1; });
 }
 
 /* -------------------------------------------------------------------------------------------------- launching */
@@ -209,9 +221,11 @@ static int launch(sag_kernel_env *env, conv_outer_job *g)
     const dim3 grid((unsigned)tiles, (unsigned)g->phases, (unsigned)pieces);
     const size_t shared = (size_t)tile_type::stages * tile_type::column_bytes;
     if ((whole & both) == (WHOLE_X | WHOLE_Y))
-        return CUDA_LAUNCH(env, (conv_outer_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, both>), grid, CONV_THREADS, shared, job);
+        return CUDA_LAUNCH(env, (conv_outer_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, both>), grid, CONV_THREADS, shared,
+                           job);
     if ((whole & mixed) != 0)
-        return CUDA_LAUNCH(env, (conv_outer_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, mixed>), grid, CONV_THREADS, shared, job);
+        return CUDA_LAUNCH(env, (conv_outer_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, mixed>), grid, CONV_THREADS, shared,
+                           job);
     return CUDA_LAUNCH(env, (conv_outer_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, 0>), grid, CONV_THREADS, shared, job);
 }
 
@@ -243,7 +257,8 @@ int conv_outer(sag_kernel_env *env, conv_outer_job *g)
  * have many pieces, and one thread would wait for them one after the other.
  */
 template <int STRIPS>
-__global__ void __launch_bounds__(32 * STRIPS) conv_add_pieces_kernel(float *to, const float *from, int64_t n, int pieces, int accumulate)
+__global__ void __launch_bounds__(32 * STRIPS)
+    conv_add_pieces_kernel(float *to, const float *from, int64_t n, int pieces, int accumulate)
 {
     CUDA_SHARED(float, part, [STRIPS][32]);
     const int lane = (int)threadIdx.x & 31, strip = (int)threadIdx.x >> 5;
@@ -268,6 +283,7 @@ int conv_add_pieces(sag_kernel_env *env, float *to, const float *from, int64_t n
 {
     if (n == 0) return SAG_KERNEL_OK;
     const unsigned blocks = cuda_blocks(n, 32, (int64_t)1 << 20);
-    if (pieces >= 16) return CUDA_LAUNCH(env, (conv_add_pieces_kernel<8>), blocks, 256, 0, to, from, n, pieces, accumulate);
+    if (pieces >= 16)
+        return CUDA_LAUNCH(env, (conv_add_pieces_kernel<8>), blocks, 256, 0, to, from, n, pieces, accumulate);
     return CUDA_LAUNCH(env, (conv_add_pieces_kernel<1>), blocks, 32, 0, to, from, n, pieces, accumulate);
 }

@@ -34,7 +34,8 @@ __device__ static pixels_phase phase_of(const pixels_job &j, int z)
     p.top = -g.pad_h, p.left = -g.pad_w;
     if (!g.scatter) return p;
     p.a = z / j.phases_s, p.b = z % j.phases_s;
-    const conv_taps down = conv_taps_of(p.a, g.pad_h, g.stride, g.r), across = conv_taps_of(p.b, g.pad_w, g.stride, g.s);
+    const conv_taps down = conv_taps_of(p.a, g.pad_h, g.stride, g.r),
+                    across = conv_taps_of(p.b, g.pad_w, g.stride, g.s);
     p.rows = (g.out_h - p.a + g.stride - 1) / g.stride, p.cols = (g.out_w - p.b + g.stride - 1) / g.stride;
     p.step = g.stride, p.in_step = 1;
     p.r = down.count, p.s = across.count, p.top = down.top, p.left = across.top;
@@ -89,8 +90,17 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE ? 2 : 1) conv_pixels_kerne
 {
     typedef conv_tile<MATH, ROWS, COLS, WARPS_DOWN> tile_type;
     typedef typename tile_type::element E;
-    enum { depth = tile_type::depth, chunk = tile_type::chunk, stages = tile_type::stages, stage_bytes = tile_type::line_bytes };
-    enum { lines_at_once = CONV_THREADS / 4, a_copies = ROWS / lines_at_once, b_copies = (COLS + lines_at_once - 1) / lines_at_once };
+    enum {
+        depth = tile_type::depth,
+        chunk = tile_type::chunk,
+        stages = tile_type::stages,
+        stage_bytes = tile_type::line_bytes
+    };
+    enum {
+        lines_at_once = CONV_THREADS / 4,
+        a_copies = ROWS / lines_at_once,
+        b_copies = (COLS + lines_at_once - 1) / lines_at_once
+    };
     CUDA_DYNAMIC_SHARED(char, stage);
     CUDA_SHARED(pixels_row, row, [ROWS]);
 
@@ -122,7 +132,8 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE ? 2 : 1) conv_pixels_kerne
 #pragma unroll
             for (int n = 0; n < a_copies; n++) {
                 const pixels_row &mine = MATH == CONV_PLAIN ? row[line + n * lines_at_once] : held[n];
-                const bool in = walk.u < p.r && (unsigned)(mine.i + walk.u) < (unsigned)g.h && (unsigned)(mine.j + walk.v) < (unsigned)g.w;
+                const bool in = walk.u < p.r && (unsigned)(mine.i + walk.u) < (unsigned)g.h &&
+                                (unsigned)(mine.j + walk.v) < (unsigned)g.w;
                 cp_async_16(a + n * lines_at_once * CONV_LINE, in ? x + mine.in + tap : x, in);
             }
         } else {
@@ -131,7 +142,8 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE ? 2 : 1) conv_pixels_kerne
                 const pixels_row &mine = row[line + n * lines_at_once];
                 int u = walk.u, v = walk.v, c = walk.c;
                 conv_gather<E>(a + n * lines_at_once * CONV_LINE, [&](int) -> const T * {
-                    const bool in = u < p.r && (unsigned)(mine.i + u) < (unsigned)g.h && (unsigned)(mine.j + v) < (unsigned)g.w;
+                    const bool in =
+                        u < p.r && (unsigned)(mine.i + u) < (unsigned)g.h && (unsigned)(mine.j + v) < (unsigned)g.w;
                     const T *at = in ? x + mine.in + ((int64_t)u * g.w + v) * g.c + c : nullptr;
                     if (++c == g.c) {
                         c = 0;
@@ -146,7 +158,8 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE ? 2 : 1) conv_pixels_kerne
             const int col = line + n * lines_at_once;
             if (col >= COLS) break;
             const bool in = col0 + col < g.k;
-            cp_async_16(b + n * lines_at_once * CONV_LINE, in ? w_at + (int64_t)n * lines_at_once * job.lines.pitch : w, in);
+            cp_async_16(b + n * lines_at_once * CONV_LINE, in ? w_at + (int64_t)n * lines_at_once * job.lines.pitch : w,
+                        in);
         }
         w_at += depth;
         walk_on(&walk, p, g.c);
@@ -178,7 +191,10 @@ template <typename T, conv_math MATH, int ROWS, int COLS, int WARPS_DOWN>
 static int launch(sag_kernel_env *env, pixels_job *job, int64_t pixels, int phases)
 {
     typedef conv_tile<MATH, ROWS, COLS, WARPS_DOWN> tile_type;
-    enum { shared = tile_type::stages * tile_type::line_bytes, can_be_whole = sizeof(T) == sizeof(typename tile_type::element) };
+    enum {
+        shared = tile_type::stages * tile_type::line_bytes,
+        can_be_whole = sizeof(T) == sizeof(typename tile_type::element)
+    };
     const bool whole = can_be_whole && job->g.c % tile_type::chunk == 0 && conv_aligned(job->g.x);
     const int64_t blocks = cuda_ceil_div(pixels, ROWS) * cuda_ceil_div(job->g.k, COLS);
     if (blocks >= INT32_MAX) return SAG_KERNEL_UNSUPPORTED;
@@ -186,9 +202,11 @@ static int launch(sag_kernel_env *env, pixels_job *job, int64_t pixels, int phas
         const unsigned z = (unsigned)conv_least(phases - job->first_phase, 1 << 15);
         const dim3 grid((unsigned)blocks, 1, z);
         if (whole)
-            CUDA_TRY(CUDA_LAUNCH(env, (conv_pixels_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, can_be_whole>), grid, CONV_THREADS, shared, *job));
+            CUDA_TRY(CUDA_LAUNCH(env, (conv_pixels_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, can_be_whole>), grid,
+                                 CONV_THREADS, shared, *job));
         else
-            CUDA_TRY(CUDA_LAUNCH(env, (conv_pixels_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, false>), grid, CONV_THREADS, shared, *job));
+            CUDA_TRY(CUDA_LAUNCH(env, (conv_pixels_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, false>), grid, CONV_THREADS,
+                                 shared, *job));
     }
     return SAG_KERNEL_OK;
 }

@@ -97,8 +97,8 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
     typedef typename conv_element<MATH>::type element;
     enum {
         size = (int)sizeof(element),
-        chunk = 16 / size,         /* elements in 16 bytes */
-        depth = CONV_LINE / size,  /* of the summed index in a stage */
+        chunk = 16 / size,        /* elements in 16 bytes */
+        depth = CONV_LINE / size, /* of the summed index in a stage */
         stages = MATH == CONV_PLAIN ? 2 : 4,
         warp_rows = ROWS / WARPS_DOWN,
         warp_cols = COLS / (CONV_THREADS / 32 / WARPS_DOWN),
@@ -112,7 +112,8 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
         staging_bytes = CONV_THREADS / 32 * 16 * staging_pitch * 4,
     };
     static_assert(MATH == CONV_PLAIN || (warp_rows % 16 == 0 && warp_cols % 16 == 0), "warps take whole fragments");
-    static_assert(MATH == CONV_PLAIN || staging_bytes <= stages * (int)line_bytes, "the stages' memory serves the store");
+    static_assert(MATH == CONV_PLAIN || staging_bytes <= stages * (int)line_bytes,
+                  "the stages' memory serves the store");
 
     float sums[ROWS * COLS / CONV_THREADS];
 
@@ -157,8 +158,7 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
                 const char *pb = b + tx * CONV_LINE + ((q ^ (tx >> 1 & 3)) << 4);
                 float4 x[thread_rows];
 #pragma unroll
-                for (int i = 0; i < thread_rows; i++)
-                    x[i] = *reinterpret_cast<const float4 *>(pa + i * 16 * CONV_LINE);
+                for (int i = 0; i < thread_rows; i++) x[i] = *reinterpret_cast<const float4 *>(pa + i * 16 * CONV_LINE);
 #pragma unroll
                 for (int j = 0; j < thread_cols; j++) {
                     const float4 y = *reinterpret_cast<const float4 *>(pb + j * 16 * CONV_LINE);
@@ -240,7 +240,8 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
                 const int k = half * 16;
 #pragma unroll
                 for (int m = 0; m < m_tiles; m++)
-                    ldmatrix_x4_trans(x[m], pa + (k + (lane & 7) + (lane >> 4 << 3)) * a_pitch + m * 16 + (lane >> 3 & 1) * 8);
+                    ldmatrix_x4_trans(x[m], pa + (k + (lane & 7) + (lane >> 4 << 3)) * a_pitch + m * 16 +
+                                                (lane >> 3 & 1) * 8);
 #pragma unroll
                 for (int n = 0; n < n_tiles; n += 2) {
                     uint32_t two[4];
@@ -315,9 +316,9 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
                 float x[V];
 #pragma unroll
                 for (int e = 0; e < V; e += 4) {
-                    const float4 v =
-                        *reinterpret_cast<const float4 *>(mine + r * staging_pitch + lane % lanes * V + e);
-                    x[e] = v.x + bias[e], x[e + 1] = v.y + bias[e + 1], x[e + 2] = v.z + bias[e + 2], x[e + 3] = v.w + bias[e + 3];
+                    const float4 v = *reinterpret_cast<const float4 *>(mine + r * staging_pitch + lane % lanes * V + e);
+                    x[e] = v.x + bias[e], x[e + 1] = v.y + bias[e + 1], x[e + 2] = v.z + bias[e + 2],
+                    x[e + 3] = v.w + bias[e + 3];
                 }
                 if (row >= 0) conv_put(target.to + row + col, x, target.cols - col, target.whole, target.accumulate);
             }

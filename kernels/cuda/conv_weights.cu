@@ -82,12 +82,14 @@ __global__ void __launch_bounds__(CONV_THREADS) conv_lines_kernel(typename conv_
 
 template <conv_math MATH> static int lay_out(sag_kernel_env *env, void *to, const lines_job *j)
 {
-    const unsigned squares = (unsigned)(cuda_ceil_div(j->c, SIDE) * j->r * j->s), k_squares = (unsigned)cuda_ceil_div(j->k, SIDE);
+    const unsigned squares = (unsigned)(cuda_ceil_div(j->c, SIDE) * j->r * j->s),
+                   k_squares = (unsigned)cuda_ceil_div(j->k, SIDE);
     return CUDA_LAUNCH(env, (conv_lines_kernel<MATH>), dim3(squares, k_squares), CONV_THREADS, 0,
                        static_cast<typename conv_element<MATH>::type *>(to), *j);
 }
 
-int conv_lay_out(sag_kernel_env *env, const conv_pixels_job *job, const conv_weights *weights, conv_math math, conv_lines *lines)
+int conv_lay_out(sag_kernel_env *env, const conv_pixels_job *job, const conv_weights *weights, conv_math math,
+                 conv_lines *lines)
 {
     lines_job j = {};
     j.w = weights->w, j.k = weights->k, j.c = weights->c, j.r = job->r, j.s = job->s;

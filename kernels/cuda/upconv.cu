@@ -52,7 +52,8 @@ static int map_product(sag_kernel_env *env, const conv_args *a, bool pool, bool 
  * into (0,1) and (1,0), w2 into (0,1) and (1,1): the same once e is read in the order (0,0), (1,0), (0,1), (1,1).
  * In memory upconv's sums are {phase, phase, k, tap, tap, c}, convpool's {k, t, t, c}. A few megabytes in, fewer out.
  */
-__global__ void __launch_bounds__(THREADS) upconv_unfold_kernel(float *dw, const float *e, int64_t k, int64_t c, int pool, int accumulate)
+__global__ void __launch_bounds__(THREADS)
+    upconv_unfold_kernel(float *dw, const float *e, int64_t k, int64_t c, int pool, int accumulate)
 {
     const int64_t all = (int64_t)gridDim.x * THREADS;
     for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < k * 9 * c; i += all) {
@@ -61,7 +62,8 @@ __global__ void __launch_bounds__(THREADS) upconv_unfold_kernel(float *dw, const
         float sum = 0.0f;
         for (int t = r; t <= r + 1; t++)
             for (int v = s; v <= s + 1; v++) {
-                const int64_t tap = pool ? (out * 4 + t) * 4 + v : (((t & 1) * 2 + (v & 1)) * k + out) * 4 + (t >> 1) * 2 + (v >> 1);
+                const int64_t tap =
+                    pool ? (out * 4 + t) * 4 + v : (((t & 1) * 2 + (v & 1)) * k + out) * 4 + (t >> 1) * 2 + (v >> 1);
                 sum += e[tap * c + channel];
             }
         cuda_put(dw + i, pool ? 0.25f * sum : sum, accumulate);
@@ -89,8 +91,8 @@ static int weight_gradient(sag_kernel_env *env, const conv_args *a, bool pool)
         float *sums = static_cast<float *>(env->scratch(env, (size_t)n * sizeof *sums));
         if (!sums) return SAG_KERNEL_NO_MEMORY;
         CUDA_TRY(conv_add_pieces(env, sums, job.sums, n, job.pieces, 0));
-        CUDA_TRY(CUDA_LAUNCH(env, (upconv_unfold_kernel), cuda_blocks(9 * a->k * a->c, THREADS), THREADS, 0, a->dw, sums, a->k, a->c, (int)pool,
-                             a->accumulate_dw));
+        CUDA_TRY(CUDA_LAUNCH(env, (upconv_unfold_kernel), cuda_blocks(9 * a->k * a->c, THREADS), THREADS, 0, a->dw,
+                             sums, a->k, a->c, (int)pool, a->accumulate_dw));
     }
     if (a->db) CUDA_TRY(conv_add_pieces(env, a->db, job.bias_sums, a->k, job.pieces * job.phases, a->accumulate_db));
     return SAG_KERNEL_OK;
