@@ -99,7 +99,8 @@ static void convpool_is_conv_then_mean(void **state)
 static void gradients_are_differences(void **state)
 {
     (void)state;
-    for (int i = 0; i < CASES; i++) {
+    const int count = testing_device() == SAG_CPU ? CASES : 6; /* the large ones are the adjoint's alone */
+    for (int i = 0; i < count; i++) {
         sag_tensor *in[3];
         case_tensors(&cases[i], 1, 21, in);
         check_gradients(SAG_OP_upconv, in, NULL, 7, 0.25, 1e-4);
