@@ -272,7 +272,7 @@ void check_gradients(sag_op op, sag_tensor *const *in, const double *attr, unsig
         if (!(inputs >> i & 1u) || !in[i]) continue;
         const float *g = f32(sag_tensor_grad(leaf[i])), *x = f32(in[i]);
         int64_t n = sag_tensor_numel(in[i]);
-        const int64_t most = testing_device() == SAG_CPU ? 200 : 3; /* test_conformance compares all of them with the CPU's */
+        const int64_t most = testing_device() == SAG_CPU ? 200 : 12; /* test_conformance compares all of them with the CPU's */
         const int64_t step = (n + most - 1) / most;
         double diff = 0, norm = 0;
         sag_tensor *moved = NULL;

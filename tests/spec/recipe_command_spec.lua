@@ -114,7 +114,7 @@ describe("the way between two recipes", function()
         local t = assert(json.decode(d:read "found/bisect-paper-gan/study.json"))
         assert.equal("02-spectral_norm.discriminator", t.rows[1].arms["03-loss"].comparison.against)
         -- again: nothing is trained
-        assert.is_nil(d:succeeds(words):find("run      ", 1, true))
+        assert.is_nil(("\n" .. d:succeeds(words)):find("\nrun      ", 1, true))
         has(d:succeeds(words .. " --print-commands --fresh"),
             "--seeds=2 seed=1 --only 00-paper --runs found --score score.lua --fresh")
     end)
