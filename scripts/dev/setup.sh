@@ -16,7 +16,7 @@ for word in "$@"; do
 done
 
 needed=(gcc libc6-dev make cmake ninja-build pkg-config lua5.4 liblua5.4-dev zlib1g-dev libopenblas-openmp-dev libstb-dev libedit-dev)
-[ "$tests" = 1 ] && needed+=(lua-busted libcmocka-dev tmux)
+[ "$tests" = 1 ] && needed+=(g++ lua-busted libcmocka-dev tmux)
 # Real pictures to train on; without it the program draws its own (quadrupeds). Pictures in the terminal; without them coarser.
 optional=(dataset-fashion-mnist libchafa-dev libglib2.0-dev)
 

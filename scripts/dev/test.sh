@@ -6,4 +6,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 preset=release
 case "${1:-}" in release|dev|asan|tsan) preset=$1; shift ;; esac
 scripts/dev/setup.sh --tests "$preset"
-exec ctest --preset "$preset" "$@"
+exec ctest --preset "$preset" -j "$(nproc)" "$@"
