@@ -146,6 +146,14 @@ static int open_cuda(void **state)
     return SAG_KERNEL_OK;
 }
 
+static void close_quay(cuda_device *d)
+{
+    for (auto &q : d->quay) {
+        if (q.host) cudaFreeHost(q.host);
+        if (q.left) cudaEventDestroy(q.left);
+    }
+}
+
 static void close_cuda(void *state)
 {
     cuda_device *d = (cuda_device *)state, **at = &open_devices;
@@ -154,6 +162,7 @@ static void close_cuda(void *state)
     cudaStreamSynchronize(d->stream);
     cuda_blas_close(d);
     cudaStreamSynchronize(d->stream);
+    close_quay(d);
     cudaMemPool_t pool;
     if (!open_devices && cudaDeviceGetDefaultMemPool(&pool, 0) == cudaSuccess) cudaMemPoolTrimTo(pool, 0);
     cudaStreamDestroy(d->stream);
@@ -226,11 +235,42 @@ static int synchronize(void *state)
     return cuda_report(cudaStreamSynchronize((cudaStream_t)stream_of(state)), "waiting for the card");
 }
 
+/*
+ * Host memory as the caller has it must be read before the call returns, and a copy from it waits for all that the stream has to
+ * do. A copy from pinned memory does not; so it goes there first, to the place whose last copy is the longest ago. NULL: no
+ * such memory.
+ */
+static void *pinned_place(cuda_device *d, size_t bytes, cudaEvent_t *left)
+{
+    d->turn = !d->turn;
+    auto *q = &d->quay[d->turn];
+    if (!q->left && cudaEventCreateWithFlags(&q->left, cudaEventDisableTiming) != cudaSuccess) q->left = NULL;
+    if (q->left && q->bytes < bytes) {
+        if (q->host && cudaEventSynchronize(q->left) == cudaSuccess) cudaFreeHost(q->host);
+        q->host = NULL;
+        q->bytes = cudaMallocHost(&q->host, bytes) == cudaSuccess ? bytes : 0;
+    } else if (q->left && cudaEventSynchronize(q->left) != cudaSuccess) {
+        return NULL;
+    }
+    *left = q->left;
+    if (!q->left || !q->bytes) {
+        cudaGetLastError(); /* the plain copy will do */
+        return NULL;
+    }
+    return q->host;
+}
+
+#define PINNED ((size_t)64 << 10) /* smaller copies are staged by the driver */
+
 static int copy(void *state, void *dst, const void *src, size_t bytes, sag_copy_kind kind)
 {
     static const cudaMemcpyKind kinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
+    cudaEvent_t left = NULL;
     if (bytes == 0) return SAG_KERNEL_OK;
+    void *place = kind == SAG_COPY_HOST_TO_DEVICE && bytes >= PINNED ? pinned_place((cuda_device *)state, bytes, &left) : NULL;
+    if (place) src = memcpy(place, src, bytes);
     CUDA_TRY(cuda_report(cudaMemcpyAsync(dst, src, bytes, kinds[kind], (cudaStream_t)stream_of(state)), "copying"));
+    if (place) return cuda_report(cudaEventRecord(left, (cudaStream_t)stream_of(state)), "copying");
     return kind == SAG_COPY_DEVICE_TO_HOST ? synchronize(state) : (int)SAG_KERNEL_OK;
 }
 

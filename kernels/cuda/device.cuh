@@ -8,6 +8,13 @@ struct cuda_device {
     cudaStream_t stream;
     void *blas;      /* cuBLAS handle, made at the first product */
     void *workspace; /* its own, so that a product allocates nothing */
+    /* Pinned places that large copies to the card leave from, in turn, so that the host need not wait for the card. */
+    struct {
+        void *host;
+        size_t bytes;
+        cudaEvent_t left; /* the last copy from here is done */
+    } quay[2];
+    int turn;
     bool capturing;
     /* Blocks that were asked for during a capture, not from the pool: the stream cannot serve it then. */
     void **plain;

@@ -4,6 +4,7 @@
  */
 #include "tests/cuda_emulator/emulator.h"
 
+#include <map>
 #include <mutex>
 #include <stdarg.h>
 #include <stdio.h>
@@ -63,6 +64,22 @@ static cudaError_t admission(cuda_emulator_call kind)
     return cudaSuccess;
 }
 
+/* Copies from pinned memory take place as late as they may: before the next other work, or when somebody waits. */
+static std::map<char *, size_t> pinned;
+static std::vector<std::function<void()>> under_way;
+
+static bool is_pinned(const void *p)
+{
+    auto it = pinned.upper_bound((char *)p);
+    return it != pinned.begin() && (const char *)p < std::prev(it)->first + std::prev(it)->second;
+}
+
+static void settle()
+{
+    for (auto &copy : under_way) copy();
+    under_way.clear();
+}
+
 /* Now, or when the graph that the stream records is replayed. */
 static cudaError_t enqueue(cudaStream_t stream, std::function<cudaError_t()> work)
 {
@@ -70,6 +87,7 @@ static cudaError_t enqueue(cudaStream_t stream, std::function<cudaError_t()> wor
         stream->capture->work.push_back(work);
         return cudaSuccess;
     }
+    settle();
     return note(work());
 }
 
@@ -260,6 +278,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+    settle();
     if (stream) delete stream->capture;
     delete stream;
     return cudaSuccess;
@@ -268,6 +287,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     ADMIT(CUDA_EMULATOR_WAIT);
     if (cudaError_t e = refuse_in_capture(stream)) return e;
+    settle();
     counts.waits++;
     return cudaSuccess;
 }
@@ -288,6 +308,7 @@ cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
 cudaError_t cudaEventSynchronize(cudaEvent_t)
 {
     ADMIT(CUDA_EMULATOR_WAIT);
+    settle();
     return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned)
@@ -340,10 +361,13 @@ cudaError_t cudaMallocHost(void **p, size_t bytes)
 {
     ADMIT(CUDA_EMULATOR_ALLOC);
     *p = aligned_alloc(256, (bytes + 255) & ~(size_t)255);
+    if (*p) pinned[(char *)*p] = bytes;
     return *p ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
 cudaError_t cudaFreeHost(void *p)
 {
+    settle();
+    pinned.erase((char *)p);
     free(p);
     return cudaSuccess;
 }
@@ -359,13 +383,18 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (!allowed(to, bytes, to_device) || !allowed(from, bytes, from_device)) return note(cudaErrorInvalidValue);
-    return enqueue(stream, [=] {
+    auto work = [=] {
         counts.copies++;
         memory_open();
         memmove(to, from, bytes);
         memory_close();
         return cudaSuccess;
-    });
+    };
+    if (kind == cudaMemcpyHostToDevice && is_pinned(from) && !(stream && stream->capture)) {
+        under_way.push_back(work);
+        return cudaSuccess;
+    }
+    return enqueue(stream, work);
 }
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
 {
@@ -422,6 +451,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t)
 {
     ADMIT(CUDA_EMULATOR_GRAPH);
+    settle();
     counts.replays++;
     for (auto &work : exec->work) {
         if (cudaError_t e = note(work())) return e;

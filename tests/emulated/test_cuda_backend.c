@@ -75,6 +75,29 @@ static void a_graph_owns_its_memory(void **state)
     assert_true(after.live <= before.live + 1); /* scratch */
 }
 
+/* Large copies to the card are still under way when the next ones begin: each has its own bytes, also where the place they leave
+ * from has to grow. */
+static void copies_do_not_overtake(void **state)
+{
+    (void)state;
+    enum { COPIES = 7 };
+    sag_tensor *t[COPIES];
+    for (int i = 0; i < COPIES; i++)
+        assert_ok(sag_tensor_create(testing_context(), SAG_F32, sag_shape1(20000 + (i > 4 ? 5000 : 0)), &t[i]));
+    float *x = malloc(25000 * sizeof *x);
+    for (int i = 0; i < COPIES; i++) {
+        for (int k = 0; k < 25000; k++) x[k] = (float)(i + 1);
+        assert_ok(sag_tensor_write(t[i], x, (size_t)sag_tensor_numel(t[i]) * sizeof *x));
+    }
+    memset(x, 0, 25000 * sizeof *x);
+    for (int i = 0; i < COPIES; i++) {
+        const float *p = f32(t[i]);
+        for (int64_t k = 0; k < sag_tensor_numel(t[i]); k++) assert_true(p[k] == (float)(i + 1));
+        sag_tensor_release(t[i]);
+    }
+    free(x);
+}
+
 /* A recording that is given up leaves nothing behind, and the next one works. */
 static void a_recording_can_fail(void **state)
 {
@@ -196,7 +219,7 @@ static void each_allocation_can_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_graph_owns_its_memory), cmocka_unit_test(a_recording_can_fail), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(a_graph_owns_its_memory), cmocka_unit_test(copies_do_not_overtake), cmocka_unit_test(a_recording_can_fail), cmocka_unit_test(out_of_memory),
         cmocka_unit_test(lost_card),               cmocka_unit_test(no_card),              cmocka_unit_test(each_allocation_can_fail),
     };
     return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
