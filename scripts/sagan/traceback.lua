@@ -41,6 +41,17 @@ local function split(message, frames)
     return message, file:find("[/.%]]") ~= nil, nil
 end
 
+-- What no line of a script is to blame for: memory and the device.
+local OF_THE_MACHINE <const> = { "out of memory on %a+: ", "out of memory for scratch", " failed on cuda: ", "device '%a+' failed: ",
+    "cannot replay a captured step: " }
+
+local function of_the_machine(message)
+    for _, pattern in ipairs(OF_THE_MACHINE) do
+        if message:find(pattern) then return true end
+    end
+    return false
+end
+
 return function(err)
     if type(err) ~= "string" then
         local meta = getmetatable(err)
@@ -68,6 +79,7 @@ return function(err)
     end
     local message, placed, raised_at = split(err, frames)
     if script and (raised_at or not placed) then message = ("%s: %s"):format(position(script), message) end
+    if raised_at and not script and not full and of_the_machine(message) then return message end
     if raised_at and not script then message = err end
 
     local lines = { message }
