@@ -341,8 +341,9 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 }
 cudaError_t cudaFree(void *p)
 {
-    if (captured && thread_mode != cudaStreamCaptureModeRelaxed) return refuse_in_capture(captured);
     std::lock_guard<std::recursive_mutex> turn(one_at_a_time);
+    settle(); /* in the order of the stream: a copy to it came first */
+    if (captured && thread_mode != cudaStreamCaptureModeRelaxed) return refuse_in_capture(captured);
     return !p || device_free(p) ? sticky : note(cudaErrorInvalidValue);
 }
 /* In a capture these would become part of the graph; nothing here wants that. */
