@@ -409,7 +409,7 @@ static void test_bad_layers(void **state)
     p.in[LAYERS] = p.in[U];
     assert_fails(sag_op_apply(testing_context(), SAG_OP_spectral_norm, p.in, attr, out), SAG_ERR_DTYPE, "i32");
     p.in[LAYERS] = layers;
-    const double negative[4] = {-1, 1e-12, 1, 0}, eps[4] = {1, NAN, 1, 0};
+    const double negative[5] = {-1, 1e-12, 1, 0, 0}, eps[5] = {1, NAN, 1, 0, 0};
     assert_fails(sag_op_apply(testing_context(), SAG_OP_spectral_norm, p.in, negative, out), SAG_ERR_ARG, "iterations");
     assert_fails(sag_op_apply(testing_context(), SAG_OP_spectral_norm, p.in, eps, out), SAG_ERR_ARG, "eps");
     release(&p);
