@@ -54,6 +54,7 @@ static sag_graph_memory *memory_create(sag_context *ctx)
     m->number = ++ctx->recordings;
     ctx->refs++;
     sag_heap_init(&m->heap, ctx->device == SAG_CPU);
+    m->heap.replayed = true;
     return m;
 }
 

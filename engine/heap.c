@@ -55,6 +55,7 @@ static void insert(sag_heap *h, sag_heap_block *b, int segment, sag_heap_block *
     s->used += b->size + FENCE;
     size_t end = (size_t)(end_of(b) - s->data);
     if (end > s->touched) s->touched = end;
+    if (h->replayed) return;
     ASAN_UNPOISON_MEMORY_REGION(b->data, b->size);
     ASAN_POISON_MEMORY_REGION(b->data + b->size, FENCE);
 }
@@ -99,7 +100,7 @@ void sag_heap_remove(sag_heap *h, sag_heap_block *b)
     *(b->before ? &b->before->after : &s->first) = b->after;
     *(b->after ? &b->after->before : &s->last) = b->before;
     s->used -= b->size + FENCE;
-    ASAN_POISON_MEMORY_REGION(b->data, b->size);
+    if (!h->replayed) ASAN_POISON_MEMORY_REGION(b->data, b->size);
 }
 
 bool sag_heap_grow(sag_heap *h, sag_heap_block *b, const sag_backend *backend, void *state)

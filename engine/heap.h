@@ -30,6 +30,7 @@ typedef struct sag_heap {
     sag_heap_segment segment[SAG_HEAP_SEGMENTS];
     size_t grow; /* least size of the first segment */
     bool lazy;   /* host memory: a page is committed when it is first touched */
+    bool replayed; /* a graph writes again to blocks that were given back: no sanitizer is to object */
 } sag_heap;
 
 void sag_heap_init(sag_heap *h, bool lazy);
