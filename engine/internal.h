@@ -150,6 +150,8 @@ sag_kernel_cost sag_cost_of(sag_slot slot, const void *args);
          ? sag_run_missing((c), #slot)                                                                           \
          : (sag_run_begin((c)->ctx),                                                                             \
             sag_run_end((c), SAG_SLOT_##slot, (args), (c)->ctx->backend->kernels->slot(&(c)->ctx->env, (args)))))
+/* What an op says that could not have its scratch. */
+sag_status sag_scratch_fail(const sag_op_call *c);
 sag_status sag_run_missing(const sag_op_call *c, const char *slot);
 void sag_run_begin(sag_context *ctx);
 sag_status sag_run_end(sag_op_call *c, sag_slot slot, const void *args, int result);

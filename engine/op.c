@@ -162,6 +162,12 @@ static void profile_add(sag_context *ctx, sag_slot slot, const void *args, doubl
     row->bytes += cost.bytes;
 }
 
+sag_status sag_scratch_fail(const sag_op_call *c)
+{
+    return sag_op_fail(c, SAG_ERR_MEMORY, "out of memory for scratch; use a smaller batch, %swidth or resolution",
+                       c->ctx->device == SAG_CUDA ? "precision=bf16, a smaller " : "");
+}
+
 void sag_run_begin(sag_context *ctx)
 {
     if (ctx->profiling) {
@@ -181,8 +187,7 @@ sag_status sag_run_end(sag_op_call *c, sag_slot slot, const void *args, int resu
     switch (result) {
     case SAG_KERNEL_OK: return SAG_OK;
     case SAG_KERNEL_NO_MEMORY:
-        return sag_op_fail(c, SAG_ERR_MEMORY, "out of memory for scratch; use a smaller batch, %swidth or resolution",
-                           ctx->device == SAG_CUDA ? "precision=bf16, a smaller " : "");
+        return sag_scratch_fail(c);
     case SAG_KERNEL_BAD_INDEX:
         return sag_op_fail(c, SAG_ERR_ARG, "an index or label lies outside its table (they count from 0)");
     case SAG_KERNEL_UNSUPPORTED:

@@ -60,7 +60,7 @@ sag_status sag_op_cast_bwd(sag_op_call *c)
     cast_args a = {.x = sag_data(c->dout[0]), .y = dx.data, .n = c->dout[0]->numel, .from = from, .to = to};
     if (!dx.accumulate) return SAG_RUN(c, cast, &a);
     a.y = c->ctx->env.scratch(&c->ctx->env, (size_t)a.n * sag_dtype_size(to));
-    if (!a.y) return sag_op_fail(c, SAG_ERR_MEMORY, "out of memory for scratch; use a smaller batch, width or resolution");
+    if (!a.y) return sag_scratch_fail(c);
     SAG_TRY(SAG_RUN(c, cast, &a));
     axpy_args add = {.y = dx.data, .x = a.y, .n = a.n, .a = 1, .act = to};
     return SAG_RUN(c, axpy, &add);

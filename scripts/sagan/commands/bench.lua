@@ -47,7 +47,8 @@ end
 local OPTIONS = {
     ["--res"] = { "res", "count" }, ["--width"] = { "width", "count" }, ["--batch"] = { "batch", "count" },
     ["--attention"] = { "attention", "text" }, ["--steps"] = { "steps", "count" }, ["--threads"] = { "threads", "count" },
-    ["--device"] = { "device", "text" }, ["--precision"] = { "precision", "text" }, ["--json"] = { "json", "text" }, ["--profile"] = { "profile" }, ["--recompute"] = { "recompute" }, ["--memory"] = { "memory" },
+    ["--device"] = { "device", "text" }, ["--precision"] = { "precision", "text" },
+    ["--json"] = { "json", "text" }, ["--profile"] = { "profile" }, ["--recompute"] = { "recompute" }, ["--memory"] = { "memory" },
 }
 
 local function parse(args)
@@ -60,15 +61,11 @@ local function parse(args)
         if not size or size < 1 then return nil, ("--attention needs a size or none, not '%s'"):format(o.attention) end
         o.attention = size
     end
-    local settings = { device = o.device or "auto", precision = o.precision or "f32" }
-    for name, values in pairs { device = { auto = true, cpu = true, cuda = true }, precision = { f32 = true, tf32 = true, bf16 = true } } do
-        if not values[settings[name]] then
-            return nil, ("--%s is %s, not '%s'"):format(name, name == "device" and "cpu or cuda" or "f32, tf32 or bf16", settings[name])
-        end
-    end
-    local device, message2 = run_setup.device(settings)
-    if not device then return nil, message2 end
-    o.device, o.precision = device, settings.precision
+    local configs, wrong = experiment.resolve({ name = "bench", recipe = "paper", device = o.device, precision = o.precision }, {})
+    if not configs then return nil, wrong end
+    o.precision = configs[1].precision
+    o.device, wrong = run_setup.device(configs[1])
+    if not o.device then return nil, wrong end
     return o
 end
 
