@@ -145,7 +145,6 @@ __global__ void __launch_bounds__(NORM_THREADS, 3) norm_apply_kernel(batch_norm_
         const int64_t end = begin + g.part_rows < g.rows ? begin + g.part_rows : g.rows;
         if (c >= g.c) continue;
         norm_channels<LANE> own = {};
-        int64_t image_end = 0;
         for (int64_t r = begin + line; r < end; r += NORM_AHEAD * g.step) {
             norm_raw<LANE, T> raw[NORM_AHEAD];
 #pragma unroll
@@ -155,11 +154,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 3) norm_apply_kernel(batch_norm_
             for (int k = 0; k < NORM_AHEAD; k++) {
                 const int64_t row = r + k * g.step;
                 if (row >= end) continue;
-                if (row >= image_end) {
-                    const int64_t image = row / a.spatial;
-                    image_end = (image + 1) * a.spatial;
-                    own.load(a, image, c);
-                }
+                own.follow(a, row, c);
                 float v[LANE];
                 raw[k].unpack(v);
 #pragma unroll

@@ -115,6 +115,7 @@ __device__ static inline float norm_gain(const batch_norm_args &a, int64_t label
 template <int LANE> struct norm_channels {
     float mean[LANE], factor[LANE], bias[LANE];
     int64_t label;
+    int64_t image_end; /* first row behind the image that follow is in; 0 at first */
 
     __device__ void load(const batch_norm_args &a, int64_t image, int64_t c)
     {
@@ -125,6 +126,14 @@ template <int LANE> struct norm_channels {
             factor[j] = label < 0 ? 0.0f : a.rstd[c + j] * norm_gain(a, label, c + j);
             bias[j] = label < 0 || !a.bias ? 0.0f : a.bias[label * a.c + c + j];
         }
+    }
+    /* Loads where a row, never less than the one before, begins another image. */
+    __device__ void follow(const batch_norm_args &a, int64_t row, int64_t c)
+    {
+        if (row < image_end) return;
+        const int64_t image = row / a.spatial;
+        image_end = (image + 1) * a.spatial;
+        load(a, image, c);
     }
     /* The value before the ReLU from x - mean: one expression, so that backward's mask is forward's to the bit. */
     __device__ float affine(int j, float centred) const

@@ -152,7 +152,6 @@ __global__ void __launch_bounds__(NORM_THREADS, 2) norm_dx_kernel(batch_norm_arg
             off[j] = shift ? shift[c + j] : 0.0f;
             per[j] = shift ? slope[c + j] : 0.0f;
         }
-        int64_t image_end = 0;
         for (int64_t r = begin + line; r < end; r += NORM_AHEAD * g.step) {
             norm_raw<LANE, T> raw_x[NORM_AHEAD], raw_dy[NORM_AHEAD];
 #pragma unroll
@@ -165,11 +164,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 2) norm_dx_kernel(batch_norm_arg
             for (int k = 0; k < NORM_AHEAD; k++) {
                 const int64_t row = r + k * g.step;
                 if (row >= end) continue;
-                if (row >= image_end) {
-                    const int64_t image = row / a.spatial;
-                    image_end = (image + 1) * a.spatial;
-                    own.load(a, image, c);
-                }
+                own.follow(a, row, c);
                 float v[LANE], d[LANE];
                 raw_x[k].unpack(v);
                 raw_dy[k].unpack(d);

@@ -139,7 +139,8 @@ int sn_product_t(sag_kernel_env *env, const sn_slab *s, const float *w, const fl
     return CUDA_LAUNCH(env, sn_product_t_kernel, cuda_blocks(tiles, 1), 128, 0, *s, w, u);
 }
 
-__global__ void __launch_bounds__(32 * SN_ROW_ROWS) sn_product_kernel(sn_slab s, float *to, const float *w, const float *v)
+/* to (a slab like u): <x, y> of each row of each layer; y: rows too, or one vector for all rows of a layer, in a slab like v. */
+__global__ void __launch_bounds__(32 * SN_ROW_ROWS) sn_dots_kernel(sn_slab s, float *to, const float *x, const float *y, bool y_has_rows)
 {
     const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
     const int64_t tiles = s.row_start[s.n_layers];
@@ -147,14 +148,14 @@ __global__ void __launch_bounds__(32 * SN_ROW_ROWS) sn_product_kernel(sn_slab s,
         const int64_t i = sn_find(s.row_start, s.n_layers, tile), r = (tile - s.row_start[i]) * SN_ROW_ROWS + warp;
         const sn_layer l = sn_layer_at(s, i);
         if (r >= l.rows) continue;
-        const float *from = w + l.offset + r * l.cols;
+        const int64_t at = l.offset + r * l.cols, other = y_has_rows ? at : l.v;
         float sum = 0.0f;
 #pragma unroll 4
         for (int64_t c = lane * 4; c < l.cols; c += 128) {
-            float x[4], y[4];
-            sn_load4(x, from + c, l.cols - c);
-            sn_load4(y, v + l.v + c, l.cols - c);
-            for (int j = 0; j < 4; j++) sum = fmaf(x[j], y[j], sum);
+            float p[4], q[4];
+            sn_load4(p, x + at + c, l.cols - c);
+            sn_load4(q, y + other + c, l.cols - c);
+            for (int j = 0; j < 4; j++) sum = fmaf(p[j], q[j], sum);
         }
         sum = cuda_warp_sum(sum);
         if (lane == 0) to[l.u + r] = sum;
@@ -163,7 +164,12 @@ __global__ void __launch_bounds__(32 * SN_ROW_ROWS) sn_product_kernel(sn_slab s,
 
 int sn_product(sag_kernel_env *env, const sn_slab *s, const float *w, float *to, const float *v)
 {
-    return CUDA_LAUNCH(env, sn_product_kernel, sn_row_blocks(s), 32 * SN_ROW_ROWS, 0, *s, to, w, v);
+    return CUDA_LAUNCH(env, sn_dots_kernel, sn_row_blocks(s), 32 * SN_ROW_ROWS, 0, *s, to, w, v, false);
+}
+
+int sn_row_dots(sag_kernel_env *env, const sn_slab *s, float *dots, const float *x, const float *y)
+{
+    return CUDA_LAUNCH(env, sn_dots_kernel, sn_row_blocks(s), 32 * SN_ROW_ROWS, 0, *s, dots, x, y, true);
 }
 
 /* ------------------------------------------------------------------------------- vectors, a block for each layer */

@@ -90,6 +90,8 @@ struct sn_copy {
 int sn_start(sag_kernel_env *env, const spectral_norm_args *a, sn_slab *s, const sn_copy *copies, int n_copies);
 /* to (a slab like u) = W v. */
 int sn_product(sag_kernel_env *env, const sn_slab *s, const float *w, float *to, const float *v);
+/* dots (a slab like u): <x, y> of each row of two slabs like w. */
+int sn_row_dots(sag_kernel_env *env, const sn_slab *s, float *dots, const float *x, const float *y);
 /* partial = shares of W^T u. */
 int sn_product_t(sag_kernel_env *env, const sn_slab *s, const float *w, const float *u);
 /* v = W^T u / s from the shares; norm {L} (or NULL) = |W^T u|. */

@@ -15,29 +15,6 @@
  */
 #include "kernels/cuda/spectral_norm.cuh"
 
-/* dots (a slab like u): <x, y> of each row. */
-__global__ void __launch_bounds__(32 * SN_ROW_ROWS) sn_row_dots_kernel(sn_slab s, float *dots, const float *x, const float *y)
-{
-    const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
-    const int64_t tiles = s.row_start[s.n_layers];
-    for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-        const int64_t i = sn_find(s.row_start, s.n_layers, tile), r = (tile - s.row_start[i]) * SN_ROW_ROWS + warp;
-        const sn_layer l = sn_layer_at(s, i);
-        if (r >= l.rows) continue;
-        const int64_t from = l.offset + r * l.cols;
-        float sum = 0.0f;
-#pragma unroll 4
-        for (int64_t c = lane * 4; c < l.cols; c += 128) {
-            float p[4], q[4];
-            sn_load4(p, x + from + c, l.cols - c);
-            sn_load4(q, y + from + c, l.cols - c);
-            for (int j = 0; j < 4; j++) sum = fmaf(p[j], q[j], sum);
-        }
-        sum = cuda_warp_sum(sum);
-        if (lane == 0) dots[l.u + r] = sum;
-    }
-}
-
 /* h {L}; left (a slab like u, or NULL) = h u. */
 __global__ void __launch_bounds__(SN_LAYER_THREADS)
     sn_sigma_gradient_kernel(sn_slab s, double *h, float *left, const float *dots, const float *sigma, const float *u)
@@ -184,7 +161,7 @@ int cuda_spectral_norm_bwd(sag_kernel_env *env, const spectral_norm_args *a)
     const sn_copy copy = {a->u_start, through ? u : NULL, a->n_u};
     sn_slab s;
     CUDA_TRY(sn_start(env, a, &s, &copy, 1));
-    CUDA_TRY(CUDA_LAUNCH(env, sn_row_dots_kernel, sn_row_blocks(&s), 32 * SN_ROW_ROWS, 0, s, dots, a->dwn, a->wn_saved));
+    CUDA_TRY(sn_row_dots(env, &s, dots, a->dwn, a->wn_saved));
     CUDA_TRY(CUDA_LAUNCH(env, sn_sigma_gradient_kernel, cuda_blocks(a->n_layers, 1), SN_LAYER_THREADS, 0, s, h,
                          through ? (float *)NULL : u, (const float *)dots, (const float *)a->sigma_used, (const float *)a->u_used));
     sn_terms terms = {u, a->v_used, NULL, NULL, 1};

@@ -5,9 +5,8 @@
  * f32: the relative L2 error is at most 1e-5 (or what the case says). bf16: the error against the f32 result from the same
  * bf16 operands is at most twice that of rounding this result to bf16 (DESIGN 3).
  */
-#include "testing.h"
+#include "both_devices.h"
 
-static sag_context *cpu, *card;
 static bool covered[SAG_OP_COUNT];
 
 /* How an operand is filled. */
@@ -645,21 +644,6 @@ static void every_op_has_a_case(void **state)
     }
 }
 
-static int setup(void **state)
-{
-    testing_setup(state);
-    if (sag_context_create(SAG_CPU, &cpu) != SAG_OK || sag_context_create(SAG_CUDA, &card) != SAG_OK) return 1;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    sag_context_destroy(cpu);
-    sag_context_destroy(card);
-    return 0;
-}
-
 int main(void)
 {
     setenv("SAGAN_TEST_DEVICE", "cuda", 1);
@@ -671,5 +655,5 @@ int main(void)
         cmocka_unit_test(random_numbers), cmocka_unit_test(optimizers), cmocka_unit_test(pixels),
         cmocka_unit_test(bad_indices),    cmocka_unit_test(every_op_has_a_case),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, both_setup, both_teardown);
 }

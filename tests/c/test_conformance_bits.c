@@ -2,9 +2,7 @@
  * test_conformance_bits.c - what the device "cuda" must share with the CPU to the last bit (random numbers, pictures, casts,
  * copies, the gradient of a table), and shapes large enough for the second step of sums, extremes and losses.
  */
-#include "testing.h"
-
-static sag_context *cpu, *card;
+#include "both_devices.h"
 
 static sag_tensor *tensor(sag_context *ctx, sag_dtype dtype, sag_shape shape, const void *data)
 {
@@ -222,20 +220,6 @@ static void strangers(void **state)
     free(dt);
 }
 
-static int setup(void **state)
-{
-    testing_setup(state);
-    return sag_context_create(SAG_CPU, &cpu) != SAG_OK || sag_context_create(SAG_CUDA, &card) != SAG_OK;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    sag_context_destroy(cpu);
-    sag_context_destroy(card);
-    return 0;
-}
-
 int main(void)
 {
     setenv("SAGAN_TEST_DEVICE", "cuda", 1);
@@ -243,5 +227,5 @@ int main(void)
         cmocka_unit_test(random_numbers), cmocka_unit_test(pictures_and_casts), cmocka_unit_test(movement), cmocka_unit_test(table_gradient),
         cmocka_unit_test(long_sums),      cmocka_unit_test(large_losses),       cmocka_unit_test(strangers),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, both_setup, both_teardown);
 }
