@@ -163,8 +163,10 @@ end
 
 local function which_way(better) return better and (" (%s is better)"):format(better) or "" end
 
--- Minutes of a finished run, training and scoring, means over seeds; nil unless the slowest arm takes a tenth more than the
--- fastest at least.
+--- Arms whose runs take about as long are no question of time: the slowest must take so many times the fastest's.
+study_table.SLOWER = 1.1
+
+-- Minutes of a finished run, training and scoring, means over seeds; nil unless the times differ.
 local function time_row(plan, records)
     local row, least, most = { label = "minutes a run" }, math.huge, 0
     for i, arm in ipairs(plan.arms) do
@@ -180,7 +182,7 @@ local function time_row(plan, records)
         end
         row[i] = not mean and "-" or sd and ("%.3g ± %.2g"):format(mean, sd) or ("%.3g"):format(mean)
     end
-    return most >= 1.1 * least and row or nil
+    return most >= study_table.SLOWER * least and row or nil
 end
 
 local function published_rows(plan)

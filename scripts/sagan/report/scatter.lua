@@ -5,6 +5,7 @@ local format = require "sagan.report.format"
 local axis = require "sagan.report.axis"
 local marks = require "sagan.report.marks"
 local statistics = require "sagan.statistics"
+local study_table = require "sagan.study_table"
 
 local e = html.element
 
@@ -12,9 +13,6 @@ local scatter = {}
 
 scatter.width, scatter.height = 400, 240
 local TOP <const>, RIGHT <const>, BOTTOM <const>, LETTER <const> = 14, 60, 34, 6.3
-
---- Arms whose steps take about as long are no question of time: the slowest must take so many times the fastest's.
-scatter.DIFFERENT = 1.1
 
 ---@class sagan.report.ScatterPoint
 ---@field name string
@@ -52,7 +50,7 @@ function scatter.points(group, row)
             least, most = math.min(least, x), math.max(most, x)
         end
     end
-    return #points > 1 and most >= scatter.DIFFERENT * least and points or nil
+    return #points > 1 and most >= study_table.SLOWER * least and points or nil
 end
 
 local function letters(x, y, anchor, text, class)
