@@ -453,8 +453,9 @@ static int run(sag_kernel_env *env, resampling *j)
     int64_t line_floats = (in_kinds * c_strips + j->out_kinds * k_strips) * UP_STRIP * j->columns[TILE_ROW];
     j->rows = wide ? WIDE_TILES / j->columns[TILE_ROW] : BLOCK_FLOATS / line_floats;
     if (j->rows < 1) j->rows = 1;
-    if (j->rows > all) j->rows = all;
-    j->rows = cpu_ceil_div(all, cpu_ceil_div(all, j->rows)); /* blocks as even as can be */
+    int64_t blocks = cpu_ceil_div(all, cpu_min64(j->rows, all));
+    if (!wide) blocks = round_up(blocks, env->threads);
+    j->rows = cpu_ceil_div(all, blocks); /* blocks as even as can be, as many for each thread */
     j->kind = (spare_tile(j) + 1) * UP_STRIP + 16;
     j->v_strip = in_kinds * j->kind, j->m_strip = j->out_kinds * j->kind;
     j->u_product = (wide ? cpu_min64(CHUNK, j->depth) : j->depth) * GEMM_NR + 16;

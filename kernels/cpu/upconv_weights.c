@@ -7,6 +7,7 @@
  * both maps and adds their products to its sums. The slices depend on the shape alone and are added in order, so the
  * result is bit-equal for any number of threads.
  */
+#include "kernels/cpu/tile_grid.h"
 #include "kernels/cpu/upconv.h"
 
 #define BLOCK 84 /* tiles whose products are one chain of sums */
@@ -18,18 +19,16 @@ static const int small_kind[UP_WEIGHTS] = {0, 1, 1, 2, 2};
 
 /* One of the two maps, in tiles. */
 typedef struct tiled_map {
-    const float *map;
+    tile_grid grid;
     const float *zeros;
-    int64_t h, w, c;
     bool large;
     int64_t range;               /* of channels in a piece */
     int64_t kind, strip, floats; /* of the data: [strip][kind][tile][channel] */
 } tiled_map;
 
 typedef struct weights_job {
-    tiled_map x, dy;              /* columns and rows of the products */
-    int64_t rows, columns, tiles; /* of an image; of all */
-    int64_t slices, per_slice;    /* blocks in a slice */
+    tiled_map x, dy;           /* columns and rows of the products */
+    int64_t slices, per_slice; /* blocks in a slice */
     int64_t k_ranges, c_ranges;
     int64_t c_ld, product, sums; /* floats: of sums [product][k][c] */
     float *dw;
@@ -73,15 +72,15 @@ CPU_INLINE void transform_tile(const tiled_map *m, const up_window *x, const boo
     }
 }
 
-static void transform_block(const weights_job *j, const tiled_map *m, int64_t t0, int64_t depth, int64_t c0,
-                            int64_t count, float *v)
+static void transform_block(const tiled_map *m, int64_t t0, int64_t depth, int64_t c0, int64_t count, float *v)
 {
-    up_window x = {.zeros = m->zeros, .c = m->c};
+    const tile_grid *g = &m->grid;
+    up_window x = {.zeros = m->zeros, .c = g->c};
     for (int64_t t = t0; t < t0 + depth; t++, v += UP_STRIP) {
-        int64_t image = t / (j->rows * j->columns), r = t / j->columns % j->rows, s = t % j->columns;
+        int64_t image = t / (g->rows * g->cols), top = t / g->cols % g->rows * g->step, left = t % g->cols * g->step;
         int side = m->large ? 6 : 2;
-        int64_t i0 = m->large ? 4 * r - 1 : 2 * r, j0 = m->large ? 4 * s - 1 : 2 * s;
-        if (up_window_at(&x, m->map, m->h, m->w, image, i0, j0, side, side))
+        int64_t i0 = top - m->large, j0 = left - m->large;
+        if (up_window_at(&x, g->x, g->h, g->w, image, i0, j0, side, side))
             transform_tile(m, &x, true, c0, count, v);
         else
             transform_tile(m, &x, false, c0, count, v);
@@ -142,9 +141,12 @@ static void finish(const weights_job *j, const float *sums, int64_t slice_floats
         }
 }
 
-static tiled_map map_of(const float *map, int64_t h, int64_t w, int64_t c, bool large)
+static tiled_map map_of(const float *map, int64_t n, int64_t h, int64_t w, int64_t c, bool large)
 {
-    tiled_map m = {.map = map, .h = h, .w = w, .c = c, .large = large};
+    int64_t step = large ? 4 : 2, rows = cpu_ceil_div(h, step), cols = cpu_ceil_div(w, step);
+    tile_grid grid = {
+        .x = map, .h = h, .w = w, .c = c, .rows = rows, .cols = cols, .step = step, .tiles = n * rows * cols};
+    tiled_map m = {.grid = grid, .large = large};
     m.range = cpu_min64(c, RANGE);
     m.kind = BLOCK * UP_STRIP + 16;
     m.strip = (large ? UP_PRODUCTS : SMALL_KINDS) * m.kind;
@@ -154,22 +156,21 @@ static tiled_map map_of(const float *map, int64_t h, int64_t w, int64_t c, bool 
 
 int CPU_ISA(upconv_weights)(sag_kernel_env *env, const conv_args *a, bool pool)
 {
-    weights_job j = {.x = map_of(a->x, a->h, a->w_in, a->c, pool),
-                     .dy = map_of(a->dy, a->p, a->q, a->k, !pool),
+    weights_job j = {.x = map_of(a->x, a->n, a->h, a->w_in, a->c, pool),
+                     .dy = map_of(a->dy, a->n, a->p, a->q, a->k, !pool),
                      .dw = a->dw,
                      .c = a->c,
                      .turned = !pool,
                      .accumulate = a->accumulate_dw,
                      .scale = pool ? 0.25f : 1.0f};
-    j.rows = cpu_ceil_div(pool ? a->p : a->h, 2), j.columns = cpu_ceil_div(pool ? a->q : a->w_in, 2);
-    j.tiles = a->n * j.rows * j.columns;
+    int64_t tiles = j.x.grid.tiles;
     j.k_ranges = cpu_ceil_div(a->k, j.dy.range), j.c_ranges = cpu_ceil_div(a->c, j.x.range);
     j.c_ld = round_up(j.x.range, UP_DEPTH) + 16;
     j.product = j.dy.range * j.c_ld;
     j.sums = UP_PRODUCTS * j.product;
 
     /* Slices: enough for 32 pieces of work, none below a few blocks, the sums not above 32 MiB unless one will do. */
-    int64_t ranges = j.k_ranges * j.c_ranges, blocks = cpu_ceil_div(j.tiles, BLOCK);
+    int64_t ranges = j.k_ranges * j.c_ranges, blocks = cpu_ceil_div(tiles, BLOCK);
     j.slices = cpu_min64(cpu_ceil_div(32, ranges), cpu_ceil_div(blocks, 3));
     j.slices = cpu_min64(j.slices, 8 * 1024 * 1024 / (ranges * j.sums) + 1);
     j.per_slice = cpu_ceil_div(blocks, j.slices);
@@ -178,11 +179,11 @@ int CPU_ISA(upconv_weights)(sag_kernel_env *env, const conv_args *a, bool pool)
     int64_t k_pieces = cpu_ceil_div(j.dy.range, FINISH_ROWS);
     int64_t zeros = round_up(6 * (a->c > a->k ? a->c : a->k) + 16, 16), data = j.x.floats + j.dy.floats;
     int64_t own = data + (j.slices == 1 ? j.sums : 0), shared = j.slices == 1 ? 0 : j.slices * ranges * j.sums;
-    int threads = j.tiles * a->c * a->k < 8192 ? 1 : env->threads;
+    int threads = tiles * a->c * a->k < 8192 ? 1 : env->threads;
     float *memory = env->scratch(env, (size_t)(zeros + shared + threads * own) * sizeof *memory);
     if (!memory) return SAG_KERNEL_NO_MEMORY;
     gemm_clear(memory, zeros);
-    env->flops = 2.0 * UP_PRODUCTS * (double)(j.tiles * a->c * a->k);
+    env->flops = 2.0 * UP_PRODUCTS * (double)(tiles * a->c * a->k);
     j.x.zeros = j.dy.zeros = memory;
     float *all_sums = memory + zeros;
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -193,13 +194,16 @@ int CPU_ISA(upconv_weights)(sag_kernel_env *env, const conv_args *a, bool pool)
             int64_t slice = piece / ranges, range = piece % ranges;
             int64_t k0 = range / j.c_ranges * j.dy.range, ks = cpu_min64(j.dy.range, a->k - k0);
             int64_t c0 = range % j.c_ranges * j.x.range, cs = cpu_min64(j.x.range, a->c - c0);
-            int64_t first = slice * j.per_slice * BLOCK, last = cpu_min64(j.tiles, first + j.per_slice * BLOCK);
+            int64_t first = slice * j.per_slice * BLOCK, last = cpu_min64(tiles, first + j.per_slice * BLOCK);
             float *sums = j.slices == 1 ? v + data : all_sums + piece * j.sums;
             for (int64_t t = first; t < last; t += BLOCK) {
                 int64_t depth = cpu_min64(BLOCK, last - t);
-                transform_block(&j, &j.x, t, depth, c0, cs, v);
-                transform_block(&j, &j.dy, t, depth, k0, ks, y);
+                transform_block(&j.x, t, depth, c0, cs, v);
+                transform_block(&j.dy, t, depth, k0, ks, y);
                 for (int p = 0; p < UP_PRODUCTS; p++) {
+                    int64_t next = t + BLOCK, coming = cpu_min64(BLOCK, last - next);
+                    tile_grid_prefetch(&j.x.grid, next, coming, p, UP_PRODUCTS, c0, cs, 0);
+                    tile_grid_prefetch(&j.dy.grid, next, coming, p, UP_PRODUCTS, k0, ks, 0);
                     int small = 3 * small_kind[p / UP_WEIGHTS] + small_kind[p % UP_WEIGHTS];
                     multiply(&j, y + (pool ? small : p) * j.dy.kind, ks, v + (pool ? p : small) * j.x.kind, cs, depth,
                              sums + p * j.product, t > first);

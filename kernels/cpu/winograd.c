@@ -129,6 +129,19 @@ ONE_COPY void store_tile(const wino_conv *j, int64_t tile, int64_t k0, int64_t k
 
 /* -------------------------------------------------------------------------------------------- whole */
 
+/* Takes the next `tiles` of those that the threads share: known before the block in front is worked on, so that they
+ * can be asked for. */
+static int64_t take(int64_t *taken, int64_t tiles)
+{
+    int64_t first;
+#pragma omp atomic capture
+    {
+        first = *taken;
+        *taken += tiles;
+    }
+    return first;
+}
+
 /* Each thread has its own blocks; transformed weights are stored. */
 static int run_own(sag_kernel_env *env, const wino_conv *j)
 {
@@ -136,7 +149,9 @@ static int run_own(sag_kernel_env *env, const wino_conv *j)
     float *u = env->scratch(env, (size_t)(WINO_FREQS * j->u_freq) * sizeof *u);
     float *memory = env->scratch(env, (size_t)(env->threads * floats) * sizeof *memory);
     if (!u || !memory) return SAG_KERNEL_NO_MEMORY;
-    int64_t chains = cpu_ceil_div(j->depth, CHAIN), strips = cpu_ceil_div(j->k, GEMM_NR);
+    int64_t chains = cpu_ceil_div(j->depth, CHAIN), strips = cpu_ceil_div(j->k, GEMM_NR), taken = 0;
+    tile_grid in = wino_grid(&j->in, j->in.x, j->in.h, j->in.w, j->c);
+    tile_grid out = wino_grid(&j->in, j->y, j->out_h, j->out_w, j->k);
 #pragma omp parallel num_threads(env->threads) if (env->threads > 1)
     {
 #pragma omp for schedule(static)
@@ -145,11 +160,14 @@ static int run_own(sag_kernel_env *env, const wino_conv *j)
             transform_weights(j, c, cpu_min64(CHAIN, j->depth - c), k, u + k * j->depth + c * strip_width(j, k));
         }
         float *v = memory + omp_get_thread_num() * floats, *m = v + v_floats;
-#pragma omp for schedule(dynamic)
-        for (int64_t first = 0; first < j->in.tiles; first += j->tiles) {
+        int64_t first = take(&taken, j->tiles);
+        for (int64_t next; first < j->in.tiles; first = next) {
+            next = take(&taken, j->tiles);
             int64_t tiles = cpu_min64(j->tiles, j->in.tiles - first), groups = cpu_ceil_div(tiles, j->rows);
             for (int64_t t = 0; t < groups * j->rows; t++) load_tile(j, first + t, 0, j->c, v + t * WINO_STRIP);
-            for (int f = 0; f < WINO_FREQS; f++)
+            for (int f = 0; f < WINO_FREQS; f++) {
+                tile_grid_prefetch(&in, next, j->tiles, f, WINO_FREQS, 0, j->c, 0);
+                tile_grid_prefetch(&out, first, tiles, f, WINO_FREQS, 0, j->k, 1);
                 for (int64_t k = 0; k < j->k; k += GEMM_NR)
                     for (int64_t c = 0, depth, width = strip_width(j, k); c < j->depth; c += depth) {
                         depth = chain_depth(j, c);
@@ -157,6 +175,7 @@ static int run_own(sag_kernel_env *env, const wino_conv *j)
                                  u + f * j->u_freq + k * j->depth + c * width,
                                  m + f * j->m_at.freq + k / WINO_STRIP * j->m_at.strip + k % WINO_STRIP, c > 0);
                     }
+            }
             for (int64_t t = 0; t < tiles; t++) store_tile(j, first + t, 0, j->k, m + t * WINO_STRIP);
         }
     }
@@ -201,10 +220,10 @@ static int run_shared(sag_kernel_env *env, const wino_conv *j)
     return SAG_KERNEL_OK;
 }
 
-/* Cuts the tiles into even blocks of at most about `most`, these into even groups. */
-static void cut(wino_conv *j, int64_t most)
+/* Cuts the tiles into even blocks of at most about `most`, as many for each of `sharers`, these into even groups. */
+static void cut(wino_conv *j, int64_t most, int64_t sharers)
 {
-    int64_t blocks = cpu_ceil_div(j->in.tiles, most < GEMM_MR ? GEMM_MR : most);
+    int64_t blocks = round_up(cpu_ceil_div(j->in.tiles, most < GEMM_MR ? GEMM_MR : most), sharers);
     int64_t tiles = cpu_ceil_div(j->in.tiles, blocks);
     j->groups = cpu_ceil_div(tiles, GEMM_MR);
     j->rows = round_up(cpu_ceil_div(tiles, j->groups), 2);
@@ -222,7 +241,7 @@ static int run(sag_kernel_env *env, wino_conv *j)
     env->flops = 2.0 * WINO_FREQS * (double)(j->in.tiles * j->c * j->k);
     bool shared = j->c * j->k > WIDE || j->in.tiles < env->threads * OWN_TILES;
     int64_t each = OWN_FLOATS / (WINO_FREQS * (j->c + j->k));
-    cut(j, shared ? SHARED_TILES : each > OWN_TILES ? each : OWN_TILES);
+    cut(j, shared ? SHARED_TILES : each > OWN_TILES ? each : OWN_TILES, shared ? 1 : env->threads);
     j->v_at = wino_layout_of(j->tiles, j->c);
     j->m_at = wino_layout_of(j->tiles, shared ? WINO_STRIP : j->k);
     j->u_freq = (shared ? CHAIN * WINO_STRIP : j->depth * round_up(j->k, CPU_LANES)) + 16;

@@ -82,6 +82,8 @@ static int run_slices(sag_kernel_env *env, const wino_outer *j)
     float *memory = env->scratch(env, (size_t)(env->threads * floats) * sizeof *memory);
     if (!sums || !memory) return SAG_KERNEL_NO_MEMORY;
     int64_t k = j->a->k, c = j->a->c;
+    tile_grid x_grid = wino_grid(&j->x, j->x.x, j->x.h, j->x.w, c);
+    tile_grid dy_grid = wino_grid(&j->dy, j->dy.x, j->dy.h, j->dy.w, k);
 #pragma omp parallel num_threads(env->threads) if (env->threads > 1)
     {
         float *x = memory + omp_get_thread_num() * floats, *y = x + x_floats;
@@ -94,9 +96,13 @@ static int run_slices(sag_kernel_env *env, const wino_outer *j)
                     wino_transform_tile(&j->x, t0 + t, 0, c, 6, x + t * WINO_STRIP, &j->x_at);
                 for (int64_t t = 0; t < tiles; t++)
                     wino_transform_tile(&j->dy, t0 + t, 0, k, 4, y + t * WINO_STRIP, &j->y_at);
-                for (int f = 0; f < WINO_FREQS; f++)
+                int64_t next = t0 + tiles, coming = cpu_min64(j->block, last - next);
+                for (int f = 0; f < WINO_FREQS; f++) {
+                    tile_grid_prefetch(&x_grid, next, coming, f, WINO_FREQS, 0, c, 0);
+                    tile_grid_prefetch(&dy_grid, next, coming, f, WINO_FREQS, 0, k, 0);
                     multiply(j, tiles, y + f * j->y_at.freq, k, x + f * j->x_at.freq, c,
                              sums + slice * j->floats + f * j->freq, t0 > first);
+                }
             }
         }
 #pragma omp for schedule(static)

@@ -6,6 +6,7 @@
 #define SAG_CPU_WINOGRAD_TRANSFORM_H
 
 #include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/tile_grid.h"
 #include "kernels/cpu/winograd.h"
 
 #define WINO_P 0.625f
@@ -93,6 +94,13 @@ CPU_INLINE void wino_g_transposed(const cpu_vec *u, int from, cpu_vec *o, int to
     o[0] = WINO_G0 * u[0] + (sp + sq);
     o[to] = WINO_P * dp + WINO_Q * dq;
     o[2 * to] = u[5 * from] + (WINO_P2 * sp + WINO_Q2 * sq);
+}
+
+/* The tiles of a map of h x w pixels with c channels that has the outputs of the tiles of `m`. */
+static inline tile_grid wino_grid(const wino_map *m, const float *x, int64_t h, int64_t w, int64_t c)
+{
+    return (tile_grid){
+        .x = x, .h = h, .w = w, .c = c, .rows = m->rows, .cols = m->cols, .step = WINO_STEP, .tiles = m->tiles};
 }
 
 /* The pixels of a tile: `row` and `step` where it lies inside the map, else a pointer each, to zeros outside. */
