@@ -12,7 +12,8 @@
 
 /* Letters: N images of H x W with C channels in, K out; kernel R x S; output P x Q. x {N,H,W,C}, w {K,R,S,C}, y {N,P,Q,K}.
  * upconv: P = 2H, convpool: P = H/2; both R = S = 3, stride and pad unused.
- * fwd: y = conv(x, w) + b.  bwd_x: dx from dy, w.  bwd_w: dw and db (either may be NULL) from x, dy. */
+ * fwd: y = conv(x, w) + b.  bwd_x: dx from dy, w.  bwd_w: dw and db (either may be NULL) from x, dy.
+ * NaN passes max(x, 0) and the gradient's mask, as in SAG_UNARY_RELU. */
 typedef struct conv_args {
     const void *x, *dy;
     const float *w, *b;

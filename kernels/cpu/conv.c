@@ -11,9 +11,46 @@
 #include "kernels/cpu/patches.h"
 #include "kernels/cpu/winograd.h"
 
-static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
+#define PIECE 8192
+
+const float *CPU_ISA(relu_copy)(sag_kernel_env *env, const float *x, int64_t n)
 {
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    float *y = env->scratch(env, (size_t)n * sizeof *y);
+    if (!y) return NULL;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (n > 4 * PIECE)
+    for (int64_t first = 0; first < n; first += PIECE)
+        for (int64_t i = first, end = cpu_min64(n, first + PIECE); i < end; i += CPU_LANES) {
+            int64_t left = cpu_min64(CPU_LANES, end - i);
+            cpu_store_part(y + i, cpu_relu(cpu_load_part(x + i, left)), left);
+        }
+    return y;
+}
+
+void CPU_ISA(relu_gradient)(sag_kernel_env *env, const float *x, const float *d, float *dx, int64_t n, int accumulate)
+{
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (n > 4 * PIECE)
+    for (int64_t first = 0; first < n; first += PIECE)
+        for (int64_t i = first, end = cpu_min64(n, first + PIECE); i < end; i += CPU_LANES) {
+            int64_t left = cpu_min64(CPU_LANES, end - i);
+            cpu_vec v = cpu_relu_gradient(cpu_load_part(x + i, left), cpu_load_part(d + i, left));
+            cpu_store_part(dx + i, accumulate ? cpu_load_part(dx + i, left) + v : v, left);
+        }
+}
+
+static void add_residual(sag_kernel_env *env, const conv_args *a)
+{
+    int64_t row = a->q * a->k, small = a->residual_half ? 2 : 1;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (a->n * a->p * row > 4 * PIECE)
+    for (int64_t i = 0; i < a->n * a->p; i++) {
+        const float *from = (const float *)a->residual + i / small * (a->q / small) * a->k;
+        float *to = (float *)a->y + i * row;
+        for (int64_t j = 0; j < a->q; j++)
+            for (int64_t k = 0; k < a->k; k++) to[j * a->k + k] += from[j / small * a->k + k];
+    }
+}
+
+static int fwd(sag_kernel_env *env, const conv_args *a)
+{
     if (CPU_ISA(winograd_suits)(env, a, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a);
     patches x = {.x = a->x,
                  .h = a->h,
@@ -41,6 +78,16 @@ static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
         job.a = &rows;
     }
     return CPU_ISA(gemm)(env, &job);
+}
+
+static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    conv_args plain = *a;
+    if (a->relu && !(plain.x = CPU_ISA(relu_copy)(env, a->x, a->n * a->h * a->w_in * a->c))) return SAG_KERNEL_NO_MEMORY;
+    int result = fwd(env, &plain);
+    if (result == SAG_KERNEL_OK && a->residual) add_residual(env, a);
+    return result;
 }
 
 /* Pixels of dx in phase `phase` of one dimension: h = phase + stride * h'. Of R taps those with
@@ -111,9 +158,8 @@ static int bwd_x_phase(sag_kernel_env *env, const conv_args *a, int64_t top, int
     return CPU_ISA(gemm)(env, &job);
 }
 
-static int cpu_conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
+static int bwd_x(sag_kernel_env *env, const conv_args *a)
 {
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     if (CPU_ISA(winograd_suits)(env, a, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a);
     int64_t *offset = env->scratch(env, (size_t)(a->r * a->s * a->k) * sizeof *offset);
     if (!offset) return SAG_KERNEL_NO_MEMORY;
@@ -125,9 +171,21 @@ static int cpu_conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
     return SAG_KERNEL_OK;
 }
 
-static int cpu_conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
+static int cpu_conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (!a->relu) return bwd_x(env, a);
+    int64_t n = a->n * a->h * a->w_in * a->c;
+    conv_args plain = *a;
+    plain.accumulate = 0;
+    if (a->accumulate && !(plain.dx = env->scratch(env, (size_t)n * sizeof(float)))) return SAG_KERNEL_NO_MEMORY;
+    int result = bwd_x(env, &plain);
+    if (result == SAG_KERNEL_OK) CPU_ISA(relu_gradient)(env, a->x, plain.dx, a->dx, n, a->accumulate);
+    return result;
+}
+
+static int bwd_w(sag_kernel_env *env, const conv_args *a)
+{
     int64_t pixels = a->n * a->p * a->q;
     int result = SAG_KERNEL_OK;
     if (a->dw && CPU_ISA(winograd_suits)(env, a, WINO_BWD_W)) {
@@ -149,6 +207,14 @@ static int cpu_conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
     if (a->db && result == SAG_KERNEL_OK)
         result = CPU_ISA(column_sum)(env, a->dy, pixels, a->k, a->db, a->accumulate_db);
     return result;
+}
+
+static int cpu_conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
+{
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    conv_args plain = *a;
+    if (a->relu && a->dw && !(plain.x = CPU_ISA(relu_copy)(env, a->x, a->n * a->h * a->w_in * a->c))) return SAG_KERNEL_NO_MEMORY;
+    return bwd_w(env, &plain);
 }
 
 void CPU_REGISTER(conv)(sag_kernel_table *t)

@@ -535,15 +535,26 @@ static int cpu_upconv_bwd_w(sag_kernel_env *env, const conv_args *a)
 }
 static int cpu_convpool_fwd(sag_kernel_env *env, const conv_args *a)
 {
-    return forward(env, a, true);
+    conv_args plain = *a;
+    if (a->relu && !(plain.x = CPU_ISA(relu_copy)(env, a->x, a->n * a->h * a->w_in * a->c))) return SAG_KERNEL_NO_MEMORY;
+    return forward(env, &plain, true);
 }
 static int cpu_convpool_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
-    return data_gradient(env, a, true);
+    if (!a->relu) return data_gradient(env, a, true);
+    int64_t n = a->n * a->h * a->w_in * a->c;
+    conv_args plain = *a;
+    plain.accumulate = 0;
+    if (a->accumulate && !(plain.dx = env->scratch(env, (size_t)n * sizeof(float)))) return SAG_KERNEL_NO_MEMORY;
+    int result = data_gradient(env, &plain, true);
+    if (result == SAG_KERNEL_OK) CPU_ISA(relu_gradient)(env, a->x, plain.dx, a->dx, n, a->accumulate);
+    return result;
 }
 static int cpu_convpool_bwd_w(sag_kernel_env *env, const conv_args *a)
 {
-    return weight_gradient(env, a, true);
+    conv_args plain = *a;
+    if (a->relu && a->dw && !(plain.x = CPU_ISA(relu_copy)(env, a->x, a->n * a->h * a->w_in * a->c))) return SAG_KERNEL_NO_MEMORY;
+    return weight_gradient(env, &plain, true);
 }
 
 void CPU_ISA(upconv_fill)(sag_kernel_table *t)
