@@ -2,7 +2,7 @@
  * ops.c - one Lua function for each op of ops.def, made at load from the parsed signature: sagan.core.ops.<name>, which
  * is also a method of tensors.
  *
- *     ops.conv2d(x, w, b, 1, 1, 1)                            tensors, then attributes, in the order of ops.def
+ *     ops.conv2d(x, w, b, nil, 1, 1, 1)                       tensors, then attributes, in the order of ops.def
  *     ops.conv2d(x, w, b, {stride = 1, pad_h = 1})            or the rest by name
  *
  * Trailing optional arguments may be left out or nil. Positions (type 'a') count from 1 in Lua. In-place ops return their

@@ -38,11 +38,12 @@ static cost cost_of_conv_args(sag_slot slot, const conv_args *a)
     double taps = SIZE(a->r, a->s), e = act(a->act);
     if (slot >= SAG_SLOT_upconv_fwd && slot <= SAG_SLOT_upconv_bwd_w) taps = 4;
     if (slot >= SAG_SLOT_convpool_fwd && slot <= SAG_SLOT_convpool_bwd_w) taps = 16;
-    cost products = {.flops = 2 * y * taps * (double)a->c, .bytes = e * (x + y) + 4 * w};
+    double residual = a->residual ? e * y / (a->residual_half ? 4 : 1) : 0;
+    cost products = {.flops = 2 * y * taps * (double)a->c, .bytes = e * (x + y) + residual + 4 * w};
     switch (slot) {
     case SAG_SLOT_conv2d_bwd_x:
     case SAG_SLOT_upconv_bwd_x:
-    case SAG_SLOT_convpool_bwd_x: products.bytes = e * (y + x * into(a->dx, a->accumulate)) + 4 * w; break;
+    case SAG_SLOT_convpool_bwd_x: products.bytes = e * (y + x * (into(a->dx, a->accumulate) + (a->relu != 0))) + 4 * w; break;
     case SAG_SLOT_conv2d_bwd_w:
     case SAG_SLOT_upconv_bwd_w:
     case SAG_SLOT_convpool_bwd_w:

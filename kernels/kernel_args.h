@@ -12,7 +12,8 @@
 
 /* Letters: N images of H x W with C channels in, K out; kernel R x S; output P x Q. x {N,H,W,C}, w {K,R,S,C}, y {N,P,Q,K}.
  * upconv: P = 2H, convpool: P = H/2; both R = S = 3, stride and pad unused.
- * fwd: y = conv(x, w) + b.  bwd_x: dx from dy, w.  bwd_w: dw and db (either may be NULL) from x, dy. */
+ * fwd: y = conv(x, w) + b.  bwd_x: dx from dy, w.  bwd_w: dw and db (either may be NULL) from x, dy.
+ * NaN passes max(x, 0) and the gradient's mask, as in SAG_UNARY_RELU. */
 typedef struct conv_args {
     const void *x, *dy;
     const float *w, *b;
@@ -23,6 +24,9 @@ typedef struct conv_args {
     int accumulate;    /* dx */
     int accumulate_dw;
     int accumulate_db;
+    int relu;             /* x is read as max(x, 0) in fwd and bwd_w; bwd_x: dx (+)= gradient where x > 0, else 0: reads x. conv2d and convpool only */
+    const void *residual; /* conv2d_fwd: added to y in f32 before rounding; {N,P,Q,K}, with residual_half {N,P/2,Q/2,K}, each number for 2x2 pixels; or NULL. dtype act */
+    int residual_half;
     sag_dtype act;
 } conv_args;
 

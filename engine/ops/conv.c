@@ -1,24 +1,13 @@
 /*
  * conv.c - conv2d, upconv and convpool. x {N,H,W,C}, w {K,R,S,C}, b {K} or absent, y {N,P,Q,K}.
  *
- * dx needs w, dw needs x, db neither: each is kept only if the gradient that reads it is wanted. A frozen w records
- * nothing but what dx needs.
+ * dx needs w, and x too if a ReLU is fused, whose mask x is; dw needs x, db and the residual's gradient neither: each is
+ * kept only if the gradient that reads it is wanted. A frozen w records nothing but what dx needs.
  */
-#include "engine/internal.h"
+#include "engine/ops/check.h"
 
-enum { X, W, B };
-
-/* A whole number in low..high from an attribute. */
-static sag_status whole(const sag_op_call *c, int i, int64_t low, int64_t high, int64_t *out)
-{
-    double v = c->attr[i];
-    if (!(v >= (double)low && v <= (double)high) || v != (double)(int64_t)v) {
-        return sag_op_fail(c, SAG_ERR_ARG, "%s must be a whole number from %lld to %lld, got %g",
-                           sag_op_describe(c->op)->attr[i].name, (long long)low, (long long)high, v);
-    }
-    *out = (int64_t)v;
-    return SAG_OK;
-}
+enum { X, W, B, RESIDUAL };
+enum { STRIDE, PAD_H, PAD_W, RELU };
 
 static sag_status check_operands(const sag_op_call *c)
 {
@@ -67,7 +56,7 @@ static void bind_forward(sag_op_call *c, conv_args *a)
     a->w = sag_data(c->in[W]);
     a->b = sag_data(c->in[B]);
     a->y = sag_data(c->out[0]);
-    if (sag_needs(c, X)) c->keep_in |= 1u << W;
+    if (sag_needs(c, X)) c->keep_in |= a->relu ? 1u << W | 1u << X : 1u << W;
     if (sag_needs(c, W)) c->keep_in |= 1u << X;
 }
 
@@ -75,6 +64,7 @@ static sag_status bind_dx(sag_op_call *c, conv_args *a)
 {
     sag_grad dx;
     SAG_TRY(sag_grad_in(c, X, &dx));
+    a->x = sag_data(c->in[X]);
     a->dy = sag_data(c->dout[0]);
     a->w = sag_data(c->in[W]);
     a->dx = dx.data;
@@ -87,7 +77,6 @@ static sag_status bind_dw(sag_op_call *c, conv_args *a)
     sag_grad dw, db;
     SAG_TRY(sag_grad_in(c, W, &dw));
     SAG_TRY(sag_grad_in(c, B, &db));
-    a->x = sag_data(c->in[X]);
     a->dw = dw.data;
     a->accumulate_dw = dw.accumulate;
     a->db = db.data;
@@ -111,25 +100,59 @@ static sag_status output_size(const sag_op_call *c, const char *name, int64_t si
     return SAG_OK;
 }
 
+/* The residual has y's shape, or half its height and width. */
+static sag_status check_residual(const sag_op_call *c, sag_shape y)
+{
+    sag_shape r = c->in_shape[RESIDUAL], half = sag_shape4(y.dim[0], y.dim[1] / 2, y.dim[2] / 2, y.dim[3]);
+    if (!c->in[RESIDUAL]) return SAG_OK;
+    SAG_TRY(want_same_dtype(c, RESIDUAL, X));
+    if (!sag_shape_equal(r, y) && (y.dim[1] % 2 || y.dim[2] % 2 || !sag_shape_equal(r, half))) {
+        char text[96];
+        return sag_op_fail(c, SAG_ERR_SHAPE, "'residual' must have the shape of y, %s, or half that height and width, both even",
+                           sag_shape_text(y, text, sizeof text));
+    }
+    return SAG_OK;
+}
+
+/* Of y = ... + residual: dy, or its sums over 2x2 pixels. */
+static sag_status residual_bwd(sag_op_call *c)
+{
+    if (!sag_needs(c, RESIDUAL)) return SAG_OK;
+    if (sag_shape_equal(c->in_shape[RESIDUAL], c->out_shape[0])) return sag_grad_pass(c, RESIDUAL, 0);
+    const int64_t *r = c->in_shape[RESIDUAL].dim, *y = c->out_shape[0].dim;
+    sag_grad g;
+    SAG_TRY(sag_grad_in(c, RESIDUAL, &g));
+    pool_args a = {.n = r[0], .h = r[1], .w_in = r[2], .c = r[3], .p = y[1], .q = y[2], .dy = sag_data(c->dout[0]), .dx = g.data,
+                   .accumulate = g.accumulate, .act = c->in_dtype[X]};
+    return SAG_RUN(c, upsample_bwd, &a);
+}
+
 sag_status sag_op_conv2d_fwd(sag_op_call *c)
 {
     int64_t stride = 1, pad_h = 0, pad_w = 0, p = 0, q = 0;
     SAG_TRY(check_operands(c));
-    SAG_TRY(whole(c, 0, 1, INT32_MAX, &stride));
-    SAG_TRY(whole(c, 1, 0, INT32_MAX, &pad_h));
-    SAG_TRY(whole(c, 2, 0, INT32_MAX, &pad_w));
+    SAG_TRY(want_whole(c, STRIDE, 1, INT32_MAX, &stride));
+    SAG_TRY(want_whole(c, PAD_H, 0, INT32_MAX, &pad_h));
+    SAG_TRY(want_whole(c, PAD_W, 0, INT32_MAX, &pad_w));
     sag_shape x = c->in_shape[X], w = c->in_shape[W];
     SAG_TRY(output_size(c, "height", x.dim[1], w.dim[1], pad_h, stride, &p));
     SAG_TRY(output_size(c, "width", x.dim[2], w.dim[2], pad_w, stride, &q));
-    SAG_TRY(sag_out(c, 0, c->in_dtype[X], sag_shape4(x.dim[0], p, q, w.dim[0])));
+    sag_shape y = sag_shape4(x.dim[0], p, q, w.dim[0]);
+    SAG_TRY(check_residual(c, y));
+    SAG_TRY(sag_out(c, 0, c->in_dtype[X], y));
     conv_args a = sizes_of(c, stride, pad_h, pad_w);
+    a.relu = c->attr[RELU] != 0;
+    a.residual = sag_data(c->in[RESIDUAL]);
+    a.residual_half = a.residual && !sag_shape_equal(c->in_shape[RESIDUAL], y);
     bind_forward(c, &a);
     return SAG_RUN(c, conv2d_fwd, &a);
 }
 
 sag_status sag_op_conv2d_bwd(sag_op_call *c)
 {
-    conv_args a = sizes_of(c, (int64_t)c->attr[0], (int64_t)c->attr[1], (int64_t)c->attr[2]);
+    SAG_TRY(residual_bwd(c));
+    conv_args a = sizes_of(c, (int64_t)c->attr[STRIDE], (int64_t)c->attr[PAD_H], (int64_t)c->attr[PAD_W]);
+    a.relu = c->attr[RELU] != 0;
     SAG_TRY(bind_dx(c, &a));
     if (a.dx) SAG_TRY(SAG_RUN(c, conv2d_bwd_x, &a));
     SAG_TRY(bind_dw(c, &a));
@@ -179,6 +202,7 @@ sag_status sag_op_convpool_fwd(sag_op_call *c)
     }
     SAG_TRY(sag_out(c, 0, c->in_dtype[X], sag_shape4(x.dim[0], x.dim[1] / 2, x.dim[2] / 2, c->in_shape[W].dim[0])));
     conv_args a = sizes_of(c, 1, 1, 1);
+    a.relu = c->attr[0] != 0;
     bind_forward(c, &a);
     return SAG_RUN(c, convpool_fwd, &a);
 }
@@ -186,6 +210,7 @@ sag_status sag_op_convpool_fwd(sag_op_call *c)
 sag_status sag_op_convpool_bwd(sag_op_call *c)
 {
     conv_args a = sizes_of(c, 1, 1, 1);
+    a.relu = c->attr[0] != 0;
     SAG_TRY(bind_dx(c, &a));
     if (a.dx) SAG_TRY(SAG_RUN(c, convpool_bwd_x, &a));
     SAG_TRY(bind_dw(c, &a));

@@ -74,6 +74,24 @@ static inline cpu_vec cpu_splat(float x)
     return x - (cpu_vec){0};
 }
 
+/* max(x, 0), and its gradient from d: NaN passes both. */
+CPU_INLINE cpu_vec cpu_relu(cpu_vec x)
+{
+#if CPU_LANES == 16
+    return (cpu_vec)_mm512_max_ps(_mm512_setzero_ps(), (__m512)x); /* the second where one is NaN or both are 0 */
+#else
+    return (cpu_vec)((cpu_ivec)x & ~(x < 0.0f));
+#endif
+}
+CPU_INLINE cpu_vec cpu_relu_gradient(cpu_vec x, cpu_vec d)
+{
+#if CPU_LANES == 16
+    return (cpu_vec)_mm512_maskz_mov_ps(_mm512_cmp_ps_mask((__m512)x, _mm512_setzero_ps(), _CMP_NLE_UQ), (__m512)d);
+#else
+    return (cpu_vec)((cpu_ivec)d & ~(x <= 0.0f));
+#endif
+}
+
 static inline int64_t cpu_min64(int64_t a, int64_t b)
 {
     return a < b ? a : b;

@@ -52,8 +52,7 @@ static inline cpu_vec vec_abs(cpu_vec v)
 }
 
 #define ZERO ((cpu_vec){0})
-/* The comparisons are turned so that NaN goes through. */
-UNARY(relu, cpu_select(v < 0.0f, ZERO, v), cpu_select(k <= 0.0f, ZERO, d))
+UNARY(relu, cpu_relu(v), cpu_relu_gradient(k, d))
 UNARY(leaky_relu, cpu_select(v > 0.0f, v, v *a), cpu_select(k > 0.0f, d, d *a))
 UNARY(tanh, cpu_tanh(v), d *(1.0f - k * k))
 UNARY(sigmoid, cpu_sigmoid(v), d *(k - k * k))

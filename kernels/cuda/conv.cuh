@@ -41,8 +41,13 @@ struct conv_pixels_job {
     int r, s, stride, pad_h, pad_w;
     bool scatter;
     int accumulate;
+    bool relu;            /* x is read as max(x, 0); NaN stays NaN */
+    const void *mask;     /* like y, or NULL: sums are 0 where it is 0 or less (the gradient of a ReLU of it) */
+    const void *residual; /* like y, or {images, out_h / 2, out_w / 2, k} if halved, or NULL: added to the sums in f32 */
+    bool halved;
     sag_dtype act;
 };
+/* Not both: a mask and a residual. A residual with scatter: no. */
 int conv_pixels(sag_kernel_env *env, const conv_pixels_job *job, const conv_weights *weights);
 
 /*
@@ -79,6 +84,7 @@ struct conv_outer_job {
     int k;
     int r, s, stride; /* pixel (i, j) of phase (a, b) sees x from (stride i + a - pad_h, stride j + b - pad_w) on */
     int pad_h, pad_w;
+    bool relu; /* x is read as max(x, 0) */
     sag_dtype act;
     bool want_weights, want_bias;
     /* answers, in scratch: sums[piece][phase][k][r][s][c] and bias_sums[piece][phase][k], to be added in that order */

@@ -152,6 +152,14 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2
         }
     };
 
+    /* Plain sums: every thread clips what it copied of x itself, before the others see it. */
+    auto clip = [&](int t) {
+        if constexpr (MATH == CONV_PLAIN) {
+            E *xs = reinterpret_cast<E *>(stage + t % stages * stage_bytes) + depth * y_pitch;
+            for (int line = x_line; line < depth; line += x_lines) conv_clip(xs + line * x_pitch + tid % x_chunks * chunk);
+        }
+    };
+
     tile_type tile;
     tile.clear();
     const bool add_bias = g.want_bias && col0 == 0 && tid < ROWS;
@@ -164,12 +172,16 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2
     place(stages - 1);
     for (int t = 0; t < steps; t++) {
         cp_async_wait<stages - 2>();
+        if (g.relu) clip(t);
         __syncthreads();
         const E *ys = reinterpret_cast<const E *>(stage + t % stages * stage_bytes);
         if (t + stages - 1 < steps) load(t + stages - 1);
         cp_async_commit();
         place(t + stages);
-        tile.add_columns(ys, ys + depth * y_pitch);
+        if (MATH != CONV_PLAIN && g.relu)
+            tile.template add_columns<true>(ys, ys + depth * y_pitch);
+        else
+            tile.template add_columns<false>(ys, ys + depth * y_pitch);
         if (add_bias) {
             float part = 0.0f;
 #pragma unroll 8
@@ -183,9 +195,9 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2
     const int64_t piece = (int64_t)blockIdx.z * g.phases + blockIdx.y;
     if (add_bias && row0 + tid < g.k) g.bias_sums[piece * g.k + row0 + tid] = (float)bias[tid];
     if (width == 0) return;
-    const conv_target<float> target = {g.sums + piece * g.k * width, NULL, col0, width, 0, job.whole_sums};
-    tile.template store<true>(stage, target,
-                              [&](int i) { return row0 + i < g.k ? (int64_t)(row0 + i) * width : (int64_t)-1; });
+    const conv_target<float> target = {g.sums + piece * g.k * width, NULL, NULL, false, col0, width, 0, job.whole_sums};
+    tile.template store<true>(
+        stage, target, [&](int i) { return row0 + i < g.k ? (int64_t)(row0 + i) * width : (int64_t)-1; }, [](int) { return 0; });
 }
 
 /* -------------------------------------------------------------------------------------------------- launching */

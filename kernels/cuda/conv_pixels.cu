@@ -5,7 +5,7 @@
  *
  * Bound by arithmetic where there are many channels, 2 pixels R S C K FLOP a call, by the maps' traffic where C or K is
  * small: x is read once from memory and R S times from L2 (times K / COLS blocks of a row, which run side by side), y
- * written once in 16-byte pieces; accumulating reads it too.
+ * written once in 16-byte pieces; accumulating reads it too, and a residual or a mask is read once beside it.
  *
  * Blocks own ROWS pixels x COLS outputs; a row's place in x and y is worked out once and kept in shared memory. With C
  * a multiple of 16 bytes a chunk never straddles two taps and goes by cp.async, out-of-map taps as zeros; for other C
@@ -44,21 +44,23 @@ __device__ static pixels_phase phase_of(const pixels_job &j, int z)
     return p;
 }
 
-/* A row of the tile: where its patch starts in x (in elements; (i, j) may lie outside the map), where its pixel lies in y. */
+/* A row of the tile: where its patch starts in x (in elements; (i, j) may lie outside the map), where its pixel lies in y
+ * and in the residual or the mask. */
 struct pixels_row {
-    int64_t in, out; /* out: -1 beyond the last pixel */
+    int64_t in, out, beside; /* out: -1 beyond the last pixel */
     int i, j;
 };
 
 __device__ static pixels_row row_of(const conv_pixels_job &g, const pixels_phase &p, int64_t m)
 {
-    pixels_row row = {0, -1, -(1 << 30), 0};
+    pixels_row row = {0, -1, 0, -(1 << 30), 0};
     const int64_t plane = (int64_t)p.rows * p.cols, image = m / plane;
     if (image >= g.images) return row;
     const int at = (int)(m - image * plane), i = at / p.cols, j = at - i * p.cols;
     row.i = i * p.in_step + p.top, row.j = j * p.in_step + p.left;
     row.in = ((image * g.h + row.i) * g.w + row.j) * g.c;
-    row.out = ((image * g.out_h + i * p.step + p.a) * g.out_w + j * p.step + p.b) * g.k;
+    row.beside = row.out = ((image * g.out_h + i * p.step + p.a) * g.out_w + j * p.step + p.b) * g.k;
+    if (g.halved) row.beside = ((image * (g.out_h / 2) + i / 2) * (g.out_w / 2) + j / 2) * g.k;
     return row;
 }
 
@@ -165,6 +167,13 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE ? 2 : 1) conv_pixels_kerne
         walk_on(&walk, p, g.c);
     };
 
+    /* Plain sums: every thread clips what it copied itself, before the others see it. */
+    auto clip = [&](int slot) {
+        if constexpr (MATH == CONV_PLAIN)
+            for (int n = 0; n < a_copies; n++)
+                conv_clip(reinterpret_cast<E *>(stage + slot * stage_bytes + to + n * lines_at_once * CONV_LINE));
+    };
+
     tile_type tile;
     tile.clear();
     for (int t = 0; t < stages - 1; t++) {
@@ -173,16 +182,22 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE ? 2 : 1) conv_pixels_kerne
     }
     for (int t = 0; t < steps; t++) {
         cp_async_wait<stages - 2>();
+        if (g.relu) clip(t % stages);
         __syncthreads();
         const char *a = stage + t % stages * stage_bytes;
         if (t + stages - 1 < steps) load((t + stages - 1) % stages);
         cp_async_commit();
-        tile.add_lines(a, a + ROWS * CONV_LINE);
+        if (MATH != CONV_PLAIN && g.relu)
+            tile.template add_lines<true>(a, a + ROWS * CONV_LINE);
+        else
+            tile.template add_lines<false>(a, a + ROWS * CONV_LINE);
     }
     cp_async_wait<0>();
     __syncthreads();
-    const conv_target<T> target = {static_cast<T *>(g.y), g.bias, col0, g.k, g.accumulate, job.whole_y};
-    tile.template store<false>(stage, target, [&](int i) { return row[i].out; });
+    const T *beside = static_cast<const T *>(g.mask ? g.mask : g.residual);
+    const conv_target<T> target = {static_cast<T *>(g.y), g.bias, beside, g.mask != nullptr, col0, g.k, g.accumulate, job.whole_y};
+    tile.template store<false>(
+        stage, target, [&](int i) { return row[i].out; }, [&](int i) { return row[i].beside; });
 }
 
 /* -------------------------------------------------------------------------------------------------- launching */
@@ -239,7 +254,7 @@ int conv_pixels(sag_kernel_env *env, const conv_pixels_job *g, const conv_weight
     if (pixels == 0 || g->k == 0) return SAG_KERNEL_OK;
     if (phases >= INT32_MAX) return SAG_KERNEL_UNSUPPORTED;
     const int64_t chunk = 16 / (int64_t)conv_size_of(g->act);
-    job.whole_y = g->k % chunk == 0 && conv_aligned(g->y);
+    job.whole_y = g->k % chunk == 0 && conv_aligned(g->y) && conv_aligned(g->mask) && conv_aligned(g->residual);
     CUDA_TRY(conv_lay_out(env, g, weights, math, &job.lines));
     if (g->act == SAG_F32)
         return math == CONV_TF32 ? pick<float, CONV_TF32>(env, &job, pixels, (int)phases)

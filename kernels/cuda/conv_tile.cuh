@@ -59,9 +59,36 @@ template <typename E, typename At> __device__ static inline void conv_gather(voi
     *static_cast<uint4 *>(shared) = chunk.whole;
 }
 
+/* 16 bytes of a stage that this thread brought: max(x, 0). */
+__device__ static inline void conv_clip(float *shared)
+{
+    float4 v = *reinterpret_cast<float4 *>(shared);
+    v.x = v.x < 0.0f ? 0.0f : v.x, v.y = v.y < 0.0f ? 0.0f : v.y;
+    v.z = v.z < 0.0f ? 0.0f : v.z, v.w = v.w < 0.0f ? 0.0f : v.w;
+    *reinterpret_cast<float4 *>(shared) = v;
+}
+
 /* ------------------------------------------------------------------------------------------ shared to global */
 
-/* V neighbours of a row to memory, `left` of them wanted; whole: as 16 aligned bytes. */
+/* V neighbours of a row from memory, `left` of them there; whole: as 16 aligned bytes. */
+template <typename T, int V> __device__ static inline void conv_get(float (&x)[V], const T *from, int64_t left, bool whole)
+{
+    union {
+        uint4 whole;
+        T part[16 / sizeof(T)];
+    } chunk = {};
+    if (whole) {
+        chunk.whole = *reinterpret_cast<const uint4 *>(from);
+    } else {
+#pragma unroll
+        for (int e = 0; e < V; e++)
+            if (e < left) chunk.part[e] = from[e];
+    }
+#pragma unroll
+    for (int e = 0; e < V; e++) x[e] = cuda_float(chunk.part[e]);
+}
+
+/* V neighbours of a row to memory, `left` > 0 of them wanted; whole: as 16 aligned bytes. */
 template <typename T, int V>
 __device__ static inline void conv_put(T *to, const float (&x)[V], int64_t left, bool whole, int accumulate)
 {
@@ -70,7 +97,6 @@ __device__ static inline void conv_put(T *to, const float (&x)[V], int64_t left,
             uint4 whole;
             T part[16 / sizeof(T)];
         } chunk;
-        if (left <= 0) return;
         if (accumulate) chunk.whole = *reinterpret_cast<const uint4 *>(to);
 #pragma unroll
         for (int e = 0; e < V; e++) cuda_put(&chunk.part[e], x[e], accumulate);
@@ -86,9 +112,17 @@ __device__ static inline void conv_put(T *to, const float (&x)[V], int64_t left,
 template <typename T> struct conv_target {
     T *to;
     const float *bias; /* of the columns, or NULL */
+    const T *beside;   /* or NULL: row i's numbers at `beside + beside_at(i)`; added to the sums, or (mask) a ReLU's input */
+    bool mask;
     int64_t col0, cols;
     int accumulate;
     bool whole; /* 16 bytes of a row are aligned together, and all are wanted or none */
+
+    /* NaN beside a gradient lets it pass, as in pointwise.cu. */
+    __device__ float join(float sum, float number) const
+    {
+        return !mask ? sum + number : number <= 0.0f ? 0.0f : sum;
+    }
 };
 
 /* ---------------------------------------------------------------------------------------------------- the tile */
@@ -125,11 +159,19 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
 
     /* ------------------------------------------------------------------------------------------ multiplying */
 
-    __device__ static uint32_t tf32_of(uint32_t bits)
+    /* A fragment's register of x as the product wants it. */
+    template <bool RELU> __device__ static uint32_t factor_of(float x)
     {
-        float x;
-        memcpy(&x, &bits, sizeof x);
-        return to_tf32(x);
+        return to_tf32(RELU && x < 0.0f ? 0.0f : x);
+    }
+    template <bool RELU> __device__ static uint32_t factor_of(uint32_t bits)
+    {
+        if constexpr (MATH == CONV_TF32) {
+            float x;
+            memcpy(&x, &bits, sizeof x);
+            return factor_of<RELU>(x);
+        }
+        return RELU ? relu_bf16x2(bits) : bits;
     }
 
     __device__ void multiply(const uint32_t (&a)[m_tiles][4], const uint32_t (&b)[n_tiles][2])
@@ -146,8 +188,10 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
             }
     }
 
-    /* b: in tf32 mode rounded already (the weights' layout does it once for all blocks). */
-    __device__ void add_lines(const char *a, const char *b)
+    /* a: patches of x. RELU: of max(x, 0), which fragments become at 4 instructions for n_tiles products; in plain mode it
+     * would be one for thread_cols multiply-adds, so there conv_clip did it before. b: in tf32 mode rounded already (the
+     * weights' layout does it once for all blocks). */
+    template <bool RELU> __device__ void add_lines(const char *a, const char *b)
     {
         const int tid = (int)threadIdx.x;
         if constexpr (MATH == CONV_PLAIN) {
@@ -186,9 +230,8 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
 #pragma unroll
                 for (int m = 0; m < m_tiles; m++) {
                     ldmatrix_x4(x[m], pa + m * 16 * CONV_LINE + (a_at ^ half << 5));
-                    if constexpr (MATH == CONV_TF32)
 #pragma unroll
-                        for (int e = 0; e < 4; e++) x[m][e] = tf32_of(x[m][e]);
+                    for (int e = 0; e < 4; e++) x[m][e] = factor_of<RELU>(x[m][e]);
                 }
 #pragma unroll
                 for (int n = 0; n < n_tiles; n += 2) {
@@ -215,7 +258,8 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
         }
     }
 
-    __device__ void add_columns(const element *a, const element *b)
+    /* b: patches of x, as a of add_lines. */
+    template <bool RELU> __device__ void add_columns(const element *a, const element *b)
     {
         enum { a_pitch = ROWS + CONV_PAD, b_pitch = COLS + CONV_PAD };
         const int tid = (int)threadIdx.x, lane = tid & 31, warp = tid >> 5;
@@ -246,7 +290,8 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
                 for (int n = 0; n < n_tiles; n += 2) {
                     uint32_t two[4];
                     ldmatrix_x4_trans(two, pb + (k + (lane & 15)) * b_pitch + n * 8 + (lane >> 4) * 8);
-                    y[n][0] = two[0], y[n][1] = two[1], y[n + 1][0] = two[2], y[n + 1][1] = two[3];
+                    y[n][0] = factor_of<RELU>(two[0]), y[n][1] = factor_of<RELU>(two[1]);
+                    y[n + 1][0] = factor_of<RELU>(two[2]), y[n + 1][1] = factor_of<RELU>(two[3]);
                 }
             } else if constexpr (MATH == CONV_TF32) {
                 const int g = lane >> 2, k = half * 8 + (lane & 3);
@@ -258,7 +303,7 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
 #pragma unroll
                 for (int n = 0; n < n_tiles; n++)
 #pragma unroll
-                    for (int e = 0; e < 2; e++) y[n][e] = to_tf32(pb[(k + e * 4) * b_pitch + n * 8 + g]);
+                    for (int e = 0; e < 2; e++) y[n][e] = factor_of<RELU>(pb[(k + e * 4) * b_pitch + n * 8 + g]);
             }
             if constexpr (MATH != CONV_PLAIN) multiply(x, y);
         }
@@ -273,20 +318,24 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
     }
 
     /* All threads; `shared` holds staging_bytes that nobody uses any more. */
-    template <bool COLUMNS, typename T, typename At>
-    __device__ void store(char *shared, const conv_target<T> &target, At at)
+    template <bool COLUMNS, typename T, typename At, typename BesideAt>
+    __device__ void store(char *shared, const conv_target<T> &target, At at, BesideAt beside_at)
     {
         const int tid = (int)threadIdx.x, lane = tid & 31, warp = tid >> 5;
         if constexpr (MATH == CONV_PLAIN) {
 #pragma unroll
             for (int i = 0; i < thread_rows; i++) {
-                const int64_t row = at(place<COLUMNS, thread_rows>(i, tid >> 4));
+                const int r = place<COLUMNS, thread_rows>(i, tid >> 4);
+                const int64_t row = at(r);
+                const T *beside = target.beside ? target.beside + beside_at(r) : nullptr;
 #pragma unroll
                 for (int j = 0; j < thread_cols; j++) {
                     const int64_t col = target.col0 + place<COLUMNS, thread_cols>(j, tid & 15);
                     if (row < 0 || col >= target.cols) continue;
                     const float bias = target.bias ? target.bias[col] : 0.0f;
-                    cuda_put(target.to + row + col, sums[i * thread_cols + j] + bias, target.accumulate);
+                    float x = sums[i * thread_cols + j] + bias;
+                    if (beside) x = target.join(x, cuda_float(beside[col]));
+                    cuda_put(target.to + row + col, x, target.accumulate);
                 }
             }
             return;
@@ -295,10 +344,10 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
         enum { V = 16 / sizeof(T), lanes = warp_cols / V, rows = 32 / lanes };
         float *mine = reinterpret_cast<float *>(shared) + warp * 16 * staging_pitch;
         const int g = lane >> 2, t = lane & 3;
-        const int64_t col = target.col0 + warp / WARPS_DOWN * warp_cols + lane % lanes * V;
+        const int64_t col = target.col0 + warp / WARPS_DOWN * warp_cols + lane % lanes * V, left = target.cols - col;
         float bias[V];
 #pragma unroll
-        for (int e = 0; e < V; e++) bias[e] = target.bias && col + e < target.cols ? target.bias[col + e] : 0.0f;
+        for (int e = 0; e < V; e++) bias[e] = target.bias && e < left ? target.bias[col + e] : 0.0f;
 #pragma unroll
         for (int m = 0; m < m_tiles; m++) {
             __syncwarp();
@@ -312,7 +361,8 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
 #pragma unroll
             for (int from = 0; from < 16; from += rows) {
                 const int r = from + lane / lanes;
-                const int64_t row = at(warp % WARPS_DOWN * warp_rows + m * 16 + r);
+                const int of_tile = warp % WARPS_DOWN * warp_rows + m * 16 + r;
+                const int64_t row = at(of_tile);
                 float x[V];
 #pragma unroll
                 for (int e = 0; e < V; e += 4) {
@@ -320,7 +370,14 @@ template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {
                     x[e] = v.x + bias[e], x[e + 1] = v.y + bias[e + 1], x[e + 2] = v.z + bias[e + 2],
                     x[e + 3] = v.w + bias[e + 3];
                 }
-                if (row >= 0) conv_put(target.to + row + col, x, target.cols - col, target.whole, target.accumulate);
+                if (row < 0 || left <= 0) continue;
+                if (target.beside) {
+                    float number[V];
+                    conv_get(number, target.beside + beside_at(of_tile) + col, left, target.whole);
+#pragma unroll
+                    for (int e = 0; e < V; e++) x[e] = target.join(x[e], number[e]);
+                }
+                conv_put(target.to + row + col, x, left, target.whole, target.accumulate);
             }
         }
     }

@@ -39,6 +39,13 @@ __device__ static inline uint32_t to_tf32(float x)
     SAG_MMA_ASM("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(r) : "f"(x));
     return r;
 }
+/* Both of a pair of bf16: 0 where negative; NaN stays NaN. */
+__device__ static inline uint32_t relu_bf16x2(uint32_t x)
+{
+    uint32_t r = 0;
+    SAG_MMA_ASM("max.NaN.bf16x2 %0, %1, %2;\n" : "=r"(r) : "r"(x), "r"(0u));
+    return r;
+}
 /* Two f32 to a pair of bf16, `low` in the lower half; rounds to nearest even. */
 __device__ static inline uint32_t pack_bf16(float low, float high)
 {

@@ -27,11 +27,11 @@ static conv_pixels_job product(const conv_args *a, bool forward, bool scatter)
     if (forward) {
         job.x = a->x, job.h = (int)a->h, job.w = (int)a->w_in, job.c = (int)a->c;
         job.y = a->y, job.out_h = (int)a->p, job.out_w = (int)a->q, job.k = (int)a->k;
-        job.bias = a->b;
+        job.bias = a->b, job.relu = a->relu;
     } else {
         job.x = a->dy, job.h = (int)a->p, job.w = (int)a->q, job.c = (int)a->k;
         job.y = a->dx, job.out_h = (int)a->h, job.out_w = (int)a->w_in, job.k = (int)a->c;
-        job.accumulate = a->accumulate;
+        job.accumulate = a->accumulate, job.mask = a->relu ? a->x : NULL;
     }
     return job;
 }
@@ -76,7 +76,7 @@ static int weight_gradient(sag_kernel_env *env, const conv_args *a, bool pool)
     conv_outer_job job = {};
     job.x = a->x, job.h = (int)a->h, job.w = (int)a->w_in, job.c = (int)a->c;
     job.dy = a->dy, job.k = (int)a->k, job.images = a->n, job.act = a->act;
-    job.pad_h = job.pad_w = 1;
+    job.pad_h = job.pad_w = 1, job.relu = a->relu;
     if (pool) {
         job.rows = (int)a->p, job.cols = (int)a->q, job.step = 1;
         job.r = job.s = 4, job.stride = 2;

@@ -77,7 +77,7 @@ static sag_tensor *network(pass *p, sag_tensor *slab)
     sag_tensor *gamma = part(p, slab, 1848, sag_shape1(1)), *classes = part(p, slab, 1856, sag_shape2(3, 8));
 
     sag_tensor *x = noise(p, sag_shape4(2, 4, 4, 3), 6);
-    sag_tensor *h = run(p, SAG_OP_conv2d, IN(x, part(p, w, 0, sag_shape4(8, 3, 3, 3)), NULL), (double[]){1, 1, 1});
+    sag_tensor *h = run(p, SAG_OP_conv2d, IN(x, part(p, w, 0, sag_shape4(8, 3, 3, 3)), NULL, NULL), (double[4]){1, 1, 1});
     h = run(p, SAG_OP_cond_batch_norm, IN(h, gain, bias, labels, mean, var), (double[]){1, 0.1, 1e-5, 1, 0});
     sag_tensor *flat = part(p, h, 0, sag_shape3(2, 16, 8));
     sag_tensor *o = run(p, SAG_OP_attention, IN(flat, flat, flat), NULL);

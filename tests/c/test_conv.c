@@ -1,4 +1,5 @@
-/* conv2d against plain loops in double, forward and gradients, over awkward shapes; shape errors; threads. */
+/* conv2d against plain loops in double, forward and gradients, over awkward shapes; with relu and residual against the ops
+ * that these stand for; shape errors; threads. */
 #include "testing.h"
 
 typedef struct conv_case {
@@ -83,6 +84,7 @@ static void case_tensors(const conv_case *t, uint64_t seed, sag_tensor **in)
     in[0] = make_tensor(sag_shape4(t->n, t->h, t->w, t->c), seed);
     in[1] = make_tensor(sag_shape4(t->k, t->r, t->s, t->c), seed + 1);
     in[2] = make_tensor(sag_shape1(t->k), seed + 2);
+    in[3] = NULL;
 }
 
 static void release_all(sag_tensor **in, int n)
@@ -95,8 +97,8 @@ static void matches_plain_loops(void **state)
     (void)state;
     for (int i = 0; i < CASES; i++) {
         const conv_case *t = &cases[i];
-        double attr[] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
-        sag_tensor *in[3];
+        double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
+        sag_tensor *in[4];
         case_tensors(t, (uint64_t)(10 * i + 1), in);
         for (int j = 0; j < 3; j++) assert_ok(sag_tensor_require_grad(in[j]));
         sag_tensor *y = apply(SAG_OP_conv2d, in, attr);
@@ -142,11 +144,157 @@ static void gradients_are_differences(void **state)
     const int some[] = {1, 3, 7, 9, 11, 15};
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         const conv_case *t = &cases[some[i]];
-        double attr[] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
-        sag_tensor *in[3];
+        double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
+        sag_tensor *in[4];
         case_tensors(t, 77, in);
         check_gradients(SAG_OP_conv2d, in, attr, 7, 0.05, 2e-4);
         release_all(in, 3);
+    }
+}
+
+/*
+ * relu and residual inside, against the ops that they stand for: the same bits, in what comes out and in all gradients,
+ * written and added to.
+ */
+enum { NO_RESIDUAL, FULL_RESIDUAL, HALF_RESIDUAL };
+
+static sag_tensor *folded(sag_tensor **in, const double *attr)
+{
+    return apply(SAG_OP_conv2d, in, attr);
+}
+
+static sag_tensor *one_by_one(sag_tensor **in, const double *attr)
+{
+    sag_tensor *x = attr[3] != 0 ? apply(SAG_OP_relu, in, NULL) : NULL, *large = NULL;
+    sag_tensor *y = apply(SAG_OP_conv2d, (sag_tensor *[4]){x ? x : in[0], in[1], in[2]}, (double[4]){attr[0], attr[1], attr[2]});
+    sag_tensor_release(x);
+    if (!in[3]) return y;
+    bool half = !sag_shape_equal(sag_tensor_shape(in[3]), sag_tensor_shape(y));
+    if (half) large = apply(SAG_OP_upsample, &in[3], NULL);
+    sag_tensor *sum = apply(SAG_OP_add, (sag_tensor *[]){y, half ? large : in[3]}, NULL);
+    sag_tensor_release(y);
+    sag_tensor_release(large);
+    return sum;
+}
+
+/* y of the second of two passes, then what they leave in the gradients of the operands that are there. */
+static void results_of(sag_tensor *(*op)(sag_tensor **, const double *), sag_tensor **in, const double *attr, float **out)
+{
+    for (int j = 0; j < 4; j++)
+        if (in[j]) {
+            assert_ok(sag_tensor_require_grad(in[j]));
+            assert_ok(sag_tensor_zero_grad(in[j]));
+            sag_tensor_release_grad(in[j]);
+        }
+    for (int pass = 0; pass < 2; pass++) {
+        sag_tensor *y = op(in, attr), *dy = make_tensor(sag_tensor_shape(y), (uint64_t)(50 + pass));
+        assert_ok(sag_tape_backward_from(y, dy));
+        if (pass == 1) out[0] = edit_f32(y);
+        sag_tensor_release(y);
+        sag_tensor_release(dy);
+    }
+    for (int j = 0; j < 4; j++) out[1 + j] = in[j] ? edit_f32(sag_tensor_grad(in[j])) : NULL;
+}
+
+static void check_folded(const conv_case *t, bool relu, int residual)
+{
+    static const char *const names[] = {"y", "dx", "dw", "db", "the residual's gradient"};
+    double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w, relu};
+    sag_tensor *in[4];
+    case_tensors(t, 12, in);
+    float *x = edit_f32(in[0]);
+    for (int64_t i = 0; i < sag_tensor_numel(in[0]); i += 11) x[i] = i % 2 ? 0.0f : -0.0f;
+    end_edit(in[0], x);
+    int64_t small = residual == HALF_RESIDUAL ? 2 : 1;
+    sag_shape y = sag_shape4(t->n, out_h(t), out_w(t), t->k);
+    if (residual) in[3] = make_tensor(sag_shape4(t->n, out_h(t) / small, out_w(t) / small, t->k), 15);
+    float *got[5], *want[5];
+    results_of(folded, in, attr, got);
+    results_of(one_by_one, in, attr, want);
+    for (int j = 0; j < 5; j++) {
+        int64_t n = 0;
+        if (!got[j]) continue;
+        assert_ok(sag_shape_numel(j == 0 ? y : sag_tensor_shape(in[j - 1]), &n));
+        if (memcmp(got[j], want[j], (size_t)n * sizeof(float)) != 0)
+            fail_msg("{%d,%d,%d,%d} -> %d, %dx%d/%d, relu %d, residual %d: %s is not that of single ops", (int)t->n, (int)t->h,
+                     (int)t->w, (int)t->c, (int)t->k, (int)t->r, (int)t->s, (int)t->stride, relu, residual, names[j]);
+        free(got[j]), free(want[j]);
+    }
+    release_all(in, 4);
+}
+
+static const conv_case large_cases[] = {{4, 16, 16, 64, 64, 3, 3, 1, 1, 1}, {40, 4, 4, 96, 80, 3, 3, 1, 1, 1},
+                                        {8, 16, 24, 160, 270, 3, 3, 1, 1, 1}, {4, 21, 18, 47, 64, 3, 3, 1, 0, 0},
+                                        {2, 16, 16, 300, 70, 1, 1, 1, 0, 0}};
+enum { LARGE_CASES = sizeof large_cases / sizeof *large_cases };
+
+static void folded_are_the_ops_they_stand_for(void **state)
+{
+    (void)state;
+    sag_context *ctx = testing_context();
+    for (int i = 0; i < CASES + LARGE_CASES; i++) {
+        const conv_case *t = i < CASES ? &cases[i] : &large_cases[i - CASES];
+        bool even = out_h(t) % 2 == 0 && out_w(t) % 2 == 0;
+        for (int winograd = 0; winograd < 2; winograd++) {
+            sag_context_set_winograd(ctx, winograd);
+            check_folded(t, true, NO_RESIDUAL);
+            check_folded(t, false, FULL_RESIDUAL);
+            if (even) check_folded(t, true, HALF_RESIDUAL);
+        }
+    }
+}
+
+/* Of x away from the kink. */
+static void folded_gradients_are_differences(void **state)
+{
+    (void)state;
+    const conv_case some[] = {{2, 6, 5, 3, 5, 3, 3, 1, 1, 1}, {1, 8, 6, 7, 3, 1, 1, 1, 0, 0}, {2, 9, 7, 4, 6, 3, 3, 2, 1, 1},
+                              {4, 16, 16, 16, 20, 3, 3, 1, 1, 1}};
+    for (int i = 0; i < 4; i++)
+        for (int small = 1; small <= 2; small++) {
+            const conv_case *t = &some[i];
+            if (small == 2 && (out_h(t) % 2 || out_w(t) % 2)) continue;
+            sag_tensor *in[4];
+            case_tensors(t, 70, in);
+            float *x = edit_f32(in[0]);
+            for (int64_t m = 0; m < sag_tensor_numel(in[0]); m++) x[m] += x[m] < 0 ? -0.1f : 0.1f;
+            end_edit(in[0], x);
+            in[3] = make_tensor(sag_shape4(t->n, out_h(t) / small, out_w(t) / small, t->k), 74);
+            double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w, 1};
+            check_gradients(SAG_OP_conv2d, in, attr, 15, 0.05, 4e-4);
+            check_threads(SAG_OP_conv2d, in, attr, 15);
+            release_all(in, 4);
+        }
+}
+
+/* As the op relu has it: not-a-number goes through, and so does the gradient there; at 0 of either sign it is 0. */
+static void folded_relu_lets_nan_through(void **state)
+{
+    (void)state;
+    const float values[5] = {NAN, 0.0f, -0.0f, -1.0f, INFINITY};
+    for (int i = 0; i < CASES; i++) {
+        const conv_case *t = &cases[i];
+        double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w, 1};
+        sag_tensor *in[4], *results[2], *gradients[2];
+        case_tensors(t, 12, in);
+        float *x = edit_f32(in[0]);
+        for (int64_t m = 0; m < sag_tensor_numel(in[0]); m += 7) x[m] = values[m / 7 % 5];
+        end_edit(in[0], x);
+        assert_ok(sag_tensor_require_grad(in[0]));
+        for (int way = 0; way < 2; way++) {
+            assert_ok(sag_tensor_zero_grad(in[0]));
+            results[way] = (way ? one_by_one : folded)(in, attr);
+            sag_tensor *dy = make_tensor(sag_tensor_shape(results[way]), 5);
+            assert_ok(sag_tape_backward_from(results[way], dy));
+            gradients[way] = make_tensor_from(sag_tensor_shape(in[0]), f32(sag_tensor_grad(in[0])));
+            sag_tensor_release(dy);
+        }
+        for (int64_t m = 0; m < sag_tensor_numel(results[0]); m++) {
+            float a = f32(results[0])[m], b = f32(results[1])[m];
+            assert_true(isnan(a) ? isnan(b) : a == b);
+        }
+        assert_memory_equal(f32(gradients[0]), f32(gradients[1]), (size_t)sag_tensor_numel(in[0]) * sizeof(float));
+        release_all(results, 2), release_all(gradients, 2), release_all(in, 4);
     }
 }
 
@@ -155,8 +303,8 @@ static void threads_do_not_matter(void **state)
     (void)state;
     for (int i = 0; i < CASES; i++) {
         const conv_case *t = &cases[i];
-        double attr[] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
-        sag_tensor *in[3];
+        double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
+        sag_tensor *in[4];
         case_tensors(t, 5, in);
         check_threads(SAG_OP_conv2d, in, attr, 7);
         release_all(in, 3);
@@ -175,8 +323,8 @@ static void reads_only_its_own(void **state)
     end_edit(big, p);
     assert_ok(sag_tensor_view(big, guard, sag_shape4(t.n, t.h, t.w, t.c), &x));
     sag_tensor *w = make_tensor(sag_shape4(t.k, 3, 3, t.c), 4);
-    sag_tensor *in[3] = {x, w, NULL};
-    double attr[] = {1, 1, 1};
+    sag_tensor *in[4] = {x, w, NULL};
+    double attr[4] = {1, 1, 1};
     sag_tensor *y = apply(SAG_OP_conv2d, in, attr);
     for (int64_t i = 0; i < sag_tensor_numel(y); i++) assert_true(isfinite(f32(y)[i]));
     sag_tensor_release(y);
@@ -190,9 +338,9 @@ static void only_wanted_gradients(void **state)
     (void)state;
     const conv_case t = {2, 5, 6, 3, 5, 3, 3, 1, 1, 1};
     for (unsigned want = 1; want < 8; want++) {
-        sag_tensor *in[3];
+        sag_tensor *in[4];
         case_tensors(&t, 9, in);
-        double attr[] = {1, 1, 1};
+        double attr[4] = {1, 1, 1};
         for (int j = 0; j < 3; j++)
             if (want >> j & 1u) assert_ok(sag_tensor_require_grad(in[j]));
         sag_profile_enable(testing_context(), true);
@@ -222,12 +370,12 @@ static void failed_allocations_leave_nothing(void **state)
     (void)state;
     sag_context *ctx = testing_context();
     const conv_case t = {2, 12, 12, 16, 24, 3, 3, 1, 1, 1};
-    double attr[] = {1, 1, 1};
+    double attr[4] = {1, 1, 1, 1};
     sag_memory_stats before, after;
     sag_context_memory(ctx, &before);
     int64_t n = 1, failures = 0;
     for (bool done = false; !done; n++) {
-        sag_tensor *in[3], *out[3] = {0};
+        sag_tensor *in[4], *out[3] = {0};
         case_tensors(&t, 9, in);
         for (int j = 0; j < 3; j++) assert_ok(sag_tensor_require_grad(in[j]));
         sag_tensor *dy = make_tensor(sag_shape4(2, 12, 12, 24), 3);
@@ -263,23 +411,35 @@ static void bad_shapes_are_named(void **state)
     const int32_t ints[3] = {0};
     sag_tensor *ib = make_i32(3, ints), *ix = NULL;
     assert_ok(sag_tensor_zeros(ctx, SAG_I32, sag_shape4(1, 4, 4, 3), &ix));
-    double one[] = {1, 1, 1}, none[] = {1, 0, 0};
-#define TRY(X, W, B, A) sag_op_apply(ctx, SAG_OP_conv2d, (sag_tensor *[]){X, W, B}, A, out)
+    double one[4] = {1, 1, 1}, none[4] = {1};
+#define TRY(X, W, B, A) sag_op_apply(ctx, SAG_OP_conv2d, (sag_tensor *[4]){X, W, B}, A, out)
     assert_fails(TRY(x, w2, NULL, one), SAG_ERR_SHAPE,
                  "conv2d(x {1, 4, 4, 3}, w {5, 3, 3, 2}): x has 3 channels but w takes 2");
     assert_fails(TRY(flat, w, NULL, one), SAG_ERR_SHAPE, "rank 4");
     assert_fails(TRY(x, flat, NULL, one), SAG_ERR_SHAPE, "rank 4");
     assert_fails(TRY(x, w, b, one), SAG_ERR_SHAPE, "b must be {5}");
     assert_fails(TRY(x, big, NULL, one), SAG_ERR_SHAPE, "kernel is larger than the padded input: height 4 + 2 * 1 < 7");
-    assert_ok(TRY(x, big, NULL, ((double[]){1, 2, 2})));
+    assert_ok(TRY(x, big, NULL, ((double[4]){1, 2, 2})));
     sag_tensor_release(out[0]);
-    assert_fails(TRY(x, w, NULL, ((double[]){0, 1, 1})), SAG_ERR_ARG, "stride must be a whole number");
-    assert_fails(TRY(x, w, NULL, ((double[]){1.5, 1, 1})), SAG_ERR_ARG, "got 1.5");
-    assert_fails(TRY(x, w, NULL, ((double[]){1, -1, 1})), SAG_ERR_ARG, "pad_h");
-    assert_fails(TRY(x, w, NULL, ((double[]){1, 1, NAN})), SAG_ERR_ARG, "pad_w");
-    assert_fails(TRY(x, w, NULL, ((double[]){1, 2e9, 2e9})), SAG_ERR_SHAPE, "too large");
+    assert_fails(TRY(x, w, NULL, ((double[4]){0, 1, 1})), SAG_ERR_ARG, "stride = 0, but it must be a whole number");
+    assert_fails(TRY(x, w, NULL, ((double[4]){1.5, 1, 1})), SAG_ERR_ARG, "stride = 1.5");
+    assert_fails(TRY(x, w, NULL, ((double[4]){1, -1, 1})), SAG_ERR_ARG, "pad_h");
+    assert_fails(TRY(x, w, NULL, ((double[4]){1, 1, NAN})), SAG_ERR_ARG, "pad_w");
+    assert_fails(TRY(x, w, NULL, ((double[4]){1, 2e9, 2e9})), SAG_ERR_SHAPE, "too large");
     assert_fails(TRY(ix, w, NULL, none), SAG_ERR_DTYPE, "f32 or bf16");
     assert_fails(TRY(x, w, ib, none), SAG_ERR_SHAPE, "b must be {5}");
+    sag_tensor *r = make_tensor(sag_shape4(1, 4, 4, 5), 1), *odd = make_tensor(sag_shape4(1, 1, 1, 5), 1), *ir = NULL;
+    assert_ok(sag_tensor_zeros(ctx, SAG_I32, sag_shape4(1, 4, 4, 5), &ir));
+#define WITH(R, A) sag_op_apply(ctx, SAG_OP_conv2d, (sag_tensor *[4]){x, w, NULL, R}, A, out)
+    assert_fails(WITH(x, one), SAG_ERR_SHAPE, "'residual' must have the shape of y, {1, 4, 4, 5}, or half that height and width");
+    assert_fails(WITH(odd, one), SAG_ERR_SHAPE, "half that height and width, both even");
+    assert_fails(WITH(odd, ((double[4]){1, 1, 0})), SAG_ERR_SHAPE, "{1, 4, 2, 5}");
+    assert_fails(WITH(r, none), SAG_ERR_SHAPE, "{1, 2, 2, 5}");
+    assert_fails(WITH(ir, one), SAG_ERR_DTYPE, "'residual' is i32");
+    assert_ok(WITH(odd, none));
+    sag_tensor_release(out[0]);
+    release_all((sag_tensor *[]){r, odd, ir}, 3);
+#undef WITH
 #undef TRY
     sag_tensor *all[] = {x, w, w2, b, flat, big, ib, ix};
     release_all(all, 8);
@@ -289,6 +449,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches_plain_loops),   cmocka_unit_test(gradients_are_differences),
+        cmocka_unit_test(folded_are_the_ops_they_stand_for), cmocka_unit_test(folded_gradients_are_differences),
+        cmocka_unit_test(folded_relu_lets_nan_through),
         cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(reads_only_its_own),
         cmocka_unit_test(only_wanted_gradients), cmocka_unit_test(failed_allocations_leave_nothing),
         cmocka_unit_test(bad_shapes_are_named),

@@ -1,7 +1,8 @@
 /*
  * The CUDA kernels of conv2d, upconv and convpool called as they are, without the engine above them: every way to multiply
  * (plain f32, tf32, bf16 on tensor cores, bf16 on a card that has none), sizes at the edges of tiles, channels that do
- * and do not fill 16 bytes, maps that start anywhere, destinations that are added to or not wanted; the same bits twice.
+ * and do not fill 16 bytes, maps that start anywhere, destinations that are added to or not wanted, a ReLU of x and a sum
+ * behind; the same bits twice.
  *
  * Measured against sums in double over plain loops: 3x3 on the upsampled map, 3x3 and then the mean.
  *   plain f32             the error of sums in f32
@@ -98,6 +99,35 @@ static const conv_case cases[] = {
     {CONVPOOL, 1, 10, 8, 8, 16, 3, 3, 1, 1, 1, false},
 };
 enum { CASES = sizeof cases / sizeof *cases };
+
+/* With x under a ReLU, and what is added to y: nothing, a map like it, one of half its sides. */
+typedef enum addend { NOTHING, FULL, HALVED } addend;
+typedef struct fused_case {
+    conv_case of;
+    addend added;
+} fused_case;
+
+static const fused_case fused[] = {
+    {{CONV, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0, false}, HALVED},
+    {{CONV, 2, 6, 5, 8, 24, 3, 3, 1, 1, 0, false}, FULL},
+    {{CONV, 2, 6, 10, 3, 5, 3, 3, 1, 1, 0, false}, HALVED},
+    {{CONV, 1, 9, 7, 20, 17, 3, 3, 2, 1, 0, false}, FULL},
+    {{CONV, 2, 8, 12, 16, 40, 4, 4, 2, 1, 0, false}, HALVED},
+    {{CONV, 2, 8, 8, 40, 64, 1, 1, 1, 0, 0, false}, FULL},
+    {{CONV, 3, 2, 22, 8, 65, 3, 3, 1, 1, 0, false}, HALVED},
+    {{CONV, 1, 8, 8, 64, 128, 3, 3, 1, 1, 0, false}, FULL},
+    {{CONV, 1, 9, 10, 64, 3, 3, 3, 1, 1, 0, false}, FULL},
+    {{CONV, 1, 7, 9, 8, 32, 1, 1, 3, 0, 0, false}, NOTHING},
+    {{CONV, 1, 128, 130, 8, 72, 1, 1, 1, 0, 0, true}, HALVED},
+    {{CONV, 1, 128, 129, 3, 20, 1, 1, 1, 0, 0, true}, FULL},
+    {{CONV, 1, 6, 10, 8, 16, 3, 3, 1, 1, 1, false}, HALVED},
+    {{CONV, 1, 5, 9, 16, 72, 3, 3, 1, 1, 4, false}, FULL},
+    {{CONVPOOL, 2, 6, 10, 3, 5, 3, 3, 1, 1, 0, false}, NOTHING},
+    {{CONVPOOL, 1, 16, 16, 24, 65, 3, 3, 1, 1, 0, false}, NOTHING},
+    {{CONVPOOL, 1, 18, 14, 64, 128, 3, 3, 1, 1, 0, false}, NOTHING},
+    {{CONVPOOL, 1, 10, 8, 8, 16, 3, 3, 1, 1, 1, false}, NOTHING},
+};
+enum { FUSED = sizeof fused / sizeof *fused };
 
 /* --------------------------------------------------------------------------------------------------- the device */
 
@@ -297,6 +327,21 @@ static numbers plain_loops(const conv_case *t, const float *x, const float *w, c
     return o;
 }
 
+/* What the fused forms add to that: dx where x is above 0, and the residual {ny}, or its quarter, beside y. */
+static void fuse(numbers *o, const conv_case *t, const float *x, const float *residual, addend added)
+{
+    sizes z = sizes_of(t);
+    for (int64_t i = 0; i < z.nx; i++)
+        if (x[i] <= 0) o->dx[i] = 0;
+    for (int64_t i = 0; i < z.ny && added == FULL; i++) o->y[i] += (double)residual[i];
+    for (int64_t n = 0; n < t->n && added == HALVED; n++)
+        for (int64_t p = 0; p < z.p; p++)
+            for (int64_t q = 0; q < z.q; q++)
+                for (int64_t k = 0; k < t->k; k++)
+                    o->y[((n * z.p + p) * z.q + q) * t->k + k] +=
+                        (double)residual[((n * (z.p / 2) + p / 2) * (z.q / 2) + q / 2) * t->k + k];
+}
+
 static void free_numbers(numbers *o)
 {
     free(o->y), free(o->dx), free(o->dw), free(o->db);
@@ -380,7 +425,13 @@ static void check(const char *what, kernel *f, conv_args *a, int *accumulate, ma
     free(got), free(before);
 }
 
-static void run_case(const conv_case *t, const mode *m, uint64_t seed)
+static float positive(float x)
+{
+    return x < 0 ? 0 : x;
+}
+
+/* added < 0: not fused. */
+static void run_case(const conv_case *t, int added, const mode *m, uint64_t seed)
 {
     sizes z = sizes_of(t);
     const sag_kernel_table *table = backend->kernels;
@@ -391,17 +442,30 @@ static void run_case(const conv_case *t, const mode *m, uint64_t seed)
     map y = make_map(z.ny, m->act, t->offset, seed + 2), dx = make_map(z.nx, m->act, t->offset, seed + 3);
     map w = make_map(z.nw, SAG_F32, t->offset, seed + 4), b = make_map(t->k, SAG_F32, t->offset, seed + 5);
     map dw = make_map(z.nw, SAG_F32, t->offset, seed + 6), db = make_map(t->k, SAG_F32, t->offset, seed + 7);
-    numbers exact = plain_loops(t, x.host, w.host, dy.host);
+    const bool fuses = added >= 0;
+    map residual = make_map(z.ny, m->act, t->offset, seed + 8);
+    if (fuses) { /* zeros among them: no gradient passes there */
+        for (int64_t i = 0; i < z.nx; i += 7) x.host[i] = 0;
+        write_map(&x);
+    }
+    float *inputs = rounded(x.host, z.nx, fuses ? positive : NULL);
+    numbers exact = plain_loops(t, inputs, w.host, dy.host);
+    if (fuses) fuse(&exact, t, x.host, residual.host, (addend)added);
     double limit_y = 1e-6, limit_dx = 1e-6, limit_dw = 2e-6;
     bool tensor_cores = !m->arch, round_weights = tensor_cores && (m->act == SAG_BF16 || m->tf32);
     for (int64_t i = 0; i < z.ny; i++) exact.y[i] += (double)b.host[i % t->k];
     if (m->act == SAG_BF16 || round_weights) {
         /* the naive way: rounded factors, exact sums, a rounded result */
         bool low = m->act == SAG_BF16;
-        float *rx = rounded(x.host, z.nx, low ? NULL : tf32), *ry = rounded(dy.host, z.ny, low ? NULL : tf32);
+        float *rx = rounded(inputs, z.nx, low ? NULL : tf32), *ry = rounded(dy.host, z.ny, low ? NULL : tf32);
         float *rw = rounded(w.host, z.nw, !round_weights ? NULL : low ? bf16 : tf32);
-        float *ax = rounded(x.host, z.nx, fabsf), *aw = rounded(w.host, z.nw, fabsf), *ay = rounded(dy.host, z.ny, fabsf);
+        float *ax = rounded(inputs, z.nx, fabsf), *aw = rounded(w.host, z.nw, fabsf), *ay = rounded(dy.host, z.ny, fabsf);
         numbers naive = plain_loops(t, rx, rw, ry), most = plain_loops(t, ax, aw, ay);
+        if (fuses) {
+            float *beside = rounded(residual.host, z.ny, fabsf);
+            fuse(&naive, t, x.host, residual.host, (addend)added), fuse(&most, t, x.host, beside, (addend)added);
+            free(beside);
+        }
         for (int64_t i = 0; i < z.ny; i++) {
             naive.y[i] += (double)b.host[i % t->k], most.y[i] += fabs((double)b.host[i % t->k]);
             if (low) naive.y[i] = (double)bf16((float)naive.y[i]);
@@ -417,14 +481,15 @@ static void run_case(const conv_case *t, const mode *m, uint64_t seed)
 
     char what[160];
 #define WHAT(direction)                                                                                                          \
-    (snprintf(what, sizeof what, "%s %s {%lld,%lld,%lld,%lld} to %lld, %lldx%lld stride %lld, %s",                               \
+    (snprintf(what, sizeof what, "%s%s %s {%lld,%lld,%lld,%lld} to %lld, %lldx%lld stride %lld, %s", fuses ? "fused " : "",      \
               t->op == CONV ? "conv2d" : t->op == UPCONV ? "upconv" : "convpool", direction, (long long)t->n, (long long)t->h,   \
               (long long)t->w, (long long)t->c, (long long)t->k, (long long)t->r, (long long)t->s, (long long)t->stride, m->name), \
      what)
     conv_args a = {.x = x.data, .w = w.data, .b = b.data, .y = y.data,
                    .n = t->n, .h = t->h, .w_in = t->w, .c = t->c, .k = t->k, .r = t->r, .s = t->s,
                    .p = z.p / z.down, .q = z.q / z.down,
-                   .stride = t->stride, .pad_h = t->pad, .pad_w = t->pad, .act = m->act};
+                   .stride = t->stride, .pad_h = t->pad, .pad_w = t->pad, .act = m->act,
+                   .relu = fuses, .residual = added > NOTHING ? residual.data : NULL, .residual_half = added == HALVED};
     check(WHAT("fwd"), fwd, &a, NULL, &y, exact.y, limit_y, m->tf32, t->maps_only ? 1 : 2);
     a.b = NULL;
     double with = 0, without = 0;
@@ -435,7 +500,7 @@ static void run_case(const conv_case *t, const mode *m, uint64_t seed)
     }
     double bias_share = fmax(1, sqrt(with / without)); /* the same absolute error beside a smaller result */
     if (!t->maps_only) check(WHAT("fwd without bias"), fwd, &a, NULL, &y, exact.y, limit_y * bias_share, m->tf32, 1);
-    a.y = NULL, a.x = NULL, a.dy = dy.data, a.dx = dx.data;
+    a.y = NULL, a.x = fuses ? x.data : NULL, a.residual = NULL, a.dy = dy.data, a.dx = dx.data;
     check(WHAT("bwd_x"), bwd_x, &a, &a.accumulate, &dx, exact.dx, limit_dx, m->tf32, t->maps_only ? 1 : 3);
     if (!t->maps_only) {
         a.dx = NULL, a.w = NULL, a.x = x.data, a.dw = dw.data;
@@ -448,7 +513,8 @@ static void run_case(const conv_case *t, const mode *m, uint64_t seed)
     }
 
     free_numbers(&exact);
-    map *all[] = {&x, &dy, &y, &dx, &w, &b, &dw, &db};
+    free(inputs);
+    map *all[] = {&x, &dy, &y, &dx, &w, &b, &dw, &db, &residual};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free_map(all[i]);
 }
 
@@ -459,7 +525,8 @@ static void run_mode(const mode *m)
         skip();
     }
     if (m->arch) setenv("SAGAN_EMULATOR_ARCH", m->arch, 1);
-    for (int i = 0; i < CASES; i += m->every) run_case(&cases[i], m, (uint64_t)(100 * i + 1));
+    for (int i = 0; i < CASES; i += m->every) run_case(&cases[i], -1, m, (uint64_t)(100 * i + 1));
+    for (int i = 0; i < FUSED; i += m->every) run_case(&fused[i].of, (int)fused[i].added, m, (uint64_t)(100 * i + 9001));
     if (m->arch) unsetenv("SAGAN_EMULATOR_ARCH");
 }
 
@@ -487,6 +554,32 @@ static void older_card_f32(void **state)
 {
     (void)state;
     run_mode(&modes[4]);
+}
+
+/* NaN passes a folded ReLU in every direction, as it passes the op of that name. */
+static void relu_keeps_nan(void **state)
+{
+    (void)state;
+    enum { SIDE = 4, C = 8, K = 24, SICK = 5, ILL = 8 }; /* pixels */
+    for (int i = 0; i < 3; i++) {
+        const mode *m = &modes[i];
+        map x = make_map(SIDE * SIDE * C, m->act, 0, 1), y = make_map(SIDE * SIDE * K, m->act, 0, 2);
+        map dx = make_map(SIDE * SIDE * C, m->act, 0, 3), w = make_map(K * C, SAG_F32, 0, 4), dw = make_map(K * C, SAG_F32, 0, 5);
+        x.host[SICK * C + 3] = NAN, x.host[ILL * C + 2] = -NAN;
+        write_map(&x);
+        const conv_args a = {.x = x.data, .w = w.data, .y = y.data, .dy = y.data, .dx = dx.data, .dw = dw.data, .n = 1, .h = SIDE,
+                             .w_in = SIDE, .c = C, .k = K, .r = 1, .s = 1, .p = SIDE, .q = SIDE, .stride = 1, .act = m->act, .relu = 1};
+        call("bwd_x", backend->kernels->conv2d_bwd_x, &a, m->tf32);
+        call("bwd_w", backend->kernels->conv2d_bwd_w, &a, m->tf32);
+        call("fwd", backend->kernels->conv2d_fwd, &a, m->tf32);
+        float *out = read_map(&y), *gradient = read_map(&dx), *weights = read_map(&dw);
+        for (int at = 0; at < SIDE * SIDE * K; at++) assert_true(isnan(out[at]) == (at / K == SICK || at / K == ILL));
+        for (int at = 0; at < K * C; at++) assert_true(isnan(weights[at]) == (at % C == 2 || at % C == 3));
+        for (int at = 0; at < SIDE * SIDE * C; at++) assert_true((gradient[at] != 0) == !(x.host[at] <= 0));
+        free(out), free(gradient), free(weights);
+        map *all[] = {&x, &y, &dx, &w, &dw};
+        for (int j = 0; j < 5; j++) free_map(all[j]);
+    }
 }
 
 /* Without scratch memory: said, not crashed; the next call works. */
@@ -527,7 +620,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_f32),  cmocka_unit_test(tensor_cores_tf32), cmocka_unit_test(tensor_cores_bf16),
-        cmocka_unit_test(plain_bf16), cmocka_unit_test(older_card_f32),    cmocka_unit_test(scratch_may_fail),
+        cmocka_unit_test(plain_bf16), cmocka_unit_test(older_card_f32),    cmocka_unit_test(relu_keeps_nan),
+        cmocka_unit_test(scratch_may_fail),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

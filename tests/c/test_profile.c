@@ -45,8 +45,8 @@ static void test_products(void **state)
 static void test_convolutions(void **state)
 {
     (void)state;
-    const double attr[] = {1, 1, 1};
-    sag_tensor *in[3] = {make_tensor(sag_shape4(2, 6, 4, 3), 1), make_tensor(sag_shape4(5, 3, 3, 3), 2), NULL};
+    const double attr[4] = {1, 1, 1};
+    sag_tensor *in[4] = {make_tensor(sag_shape4(2, 6, 4, 3), 1), make_tensor(sag_shape4(5, 3, 3, 3), 2), NULL};
     const double x = 2 * 6 * 4 * 3, w = 5 * 9 * 3, pixels = 2 * 6 * 4;
     assert_ok(sag_tensor_require_grad(in[0]));
     assert_ok(sag_tensor_require_grad(in[1]));
@@ -60,6 +60,17 @@ static void test_convolutions(void **state)
     expect("conv2d_fwd", 2, 2 * 2 * pixels * 5 * 27, 2 * 4 * (x + w + pixels * 5));
     expect("conv2d_bwd_x", 2, 2 * 2 * pixels * 5 * 27, 4 * (x * 3 + w * 2 + pixels * 5 * 2));
     expect("conv2d_bwd_w", 2, 2 * 2 * pixels * 5 * 27, 4 * (x * 2 + w * 3 + pixels * 5 * 2));
+    in[3] = make_tensor(sag_shape4(2, 3, 2, 5), 4);
+    start();
+    sag_tensor *y = apply(SAG_OP_conv2d, in, (double[4]){1, 1, 1, 1}), *dy = make_tensor(sag_tensor_shape(y), 3);
+    assert_ok(sag_tape_backward_from(y, dy)); /* also added to: the mask of relu is one more read of x */
+    expect("conv2d_fwd", 1, 2 * pixels * 5 * 27, 4 * (x + w + pixels * 5 + pixels / 4 * 5));
+    expect("conv2d_bwd_x", 1, 2 * pixels * 5 * 27, 4 * (x * 3 + w + pixels * 5));
+    expect("unary_fwd", 0, 0, 0);
+    sag_tensor_release(y);
+    sag_tensor_release(dy);
+    sag_tensor_release(in[3]);
+    in[3] = NULL;
     sag_tensor_release(apply(SAG_OP_upconv, in, NULL));
     sag_tensor_release(apply(SAG_OP_convpool, in, NULL));
     expect("upconv_fwd", 1, 2 * 4 * pixels * 5 * 4 * 3, 4 * (x + w + 4 * pixels * 5));

@@ -142,6 +142,54 @@ static void backward_is_the_adjoint(void **state)
         }
 }
 
+/* relu inside is relu before: the same bits, and a gradient by differences away from the kink. */
+static void folded_relu_is_relu_before(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        sag_tensor *in[3], *y[2], *gradients[2][3];
+        case_tensors(&cases[i], 2, 61, in);
+        float *x = edit_f32(in[0]);
+        for (int64_t m = 0; m < sag_tensor_numel(in[0]); m++) x[m] += x[m] < 0 ? -0.3f : 0.3f;
+        end_edit(in[0], x);
+        if (i < 6) check_gradients(SAG_OP_convpool, in, (double[]){1}, 7, 0.25, 1e-4);
+        check_threads(SAG_OP_convpool, in, (double[]){1}, 7);
+        const float values[4] = {0.0f, -0.0f, -1.0f, i % 2 ? NAN : 1.0f};
+        x = edit_f32(in[0]);
+        for (int64_t m = 0; m < sag_tensor_numel(in[0]); m += 7) x[m] = values[m / 7 % 4];
+        end_edit(in[0], x);
+        for (int way = 0; way < 2; way++) {
+            for (int j = 0; j < 3; j++) {
+                assert_ok(sag_tensor_require_grad(in[j]));
+                sag_tensor_release_grad(in[j]);
+            }
+            for (int pass = 0; pass < 2; pass++) {
+                sag_tensor *before = way ? apply(SAG_OP_relu, in, NULL) : NULL;
+                y[way] = apply(SAG_OP_convpool, (sag_tensor *[]){way ? before : in[0], in[1], in[2]}, (double[]){!way});
+                sag_tensor *dy = make_tensor(sag_tensor_shape(y[way]), 62);
+                assert_ok(sag_tape_backward_from(y[way], dy));
+                if (pass == 0) sag_tensor_release(y[way]);
+                sag_tensor_release(dy);
+                sag_tensor_release(before);
+            }
+            for (int j = 0; j < 3; j++)
+                gradients[way][j] = make_tensor_from(sag_tensor_shape(in[j]), f32(sag_tensor_grad(in[j])));
+        }
+        for (int j = -1; j < 3; j++) {
+            const sag_tensor *a = j < 0 ? y[0] : gradients[0][j], *b = j < 0 ? y[1] : gradients[1][j];
+            for (int64_t m = 0; m < sag_tensor_numel(a); m++) {
+                float p = f32(a)[m], q = f32(b)[m];
+                if (memcmp(&p, &q, sizeof p) != 0 && !(isnan(p) && isnan(q))) fail_msg("case %d: result %d differs at %lld", i, j, (long long)m);
+            }
+        }
+        for (int way = 0; way < 2; way++) {
+            sag_tensor_release(y[way]);
+            release_three(gradients[way]);
+        }
+        release_three(in);
+    }
+}
+
 static void threads_do_not_matter(void **state)
 {
     (void)state;
@@ -179,6 +227,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(upconv_is_upsample_then_conv), cmocka_unit_test(convpool_is_conv_then_mean),
         cmocka_unit_test(gradients_are_differences),    cmocka_unit_test(backward_is_the_adjoint),
+        cmocka_unit_test(folded_relu_is_relu_before),
         cmocka_unit_test(threads_do_not_matter),        cmocka_unit_test(bad_shapes_are_named),
     };
     return cmocka_run_group_tests(tests, testing_setup, testing_teardown);

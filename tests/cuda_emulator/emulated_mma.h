@@ -24,6 +24,11 @@ static inline uint32_t to_tf32(float x)
     memcpy(&u, &x, sizeof u);
     return (u & 0x7f800000u) == 0x7f800000u ? u : (u + 0x1000u) & 0xffffe000u;
 }
+static inline uint32_t relu_bf16x2(uint32_t x)
+{
+    const uint32_t low = x & 0xffffu, high = x >> 16;
+    return (low > 0x8000u && low <= 0xff80u ? 0 : low) | (high > 0x8000u && high <= 0xff80u ? 0 : high) << 16;
+}
 static inline uint32_t pack_bf16(float low, float high)
 {
     cuda_bf16 l, h;

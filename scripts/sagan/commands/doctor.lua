@@ -75,7 +75,7 @@ function doctor.main(args)
     check_parts()
     local ok, message = pcall(function()
         local x = core.ones { 4, 8, 8, 3 }
-        local y = core.ops.conv2d(x, core.ones { 2, 3, 3, 3 }, nil, 1, 1, 1)
+        local y = core.ops.conv2d(x, core.ones { 2, 3, 3, 3 }, { pad_h = 1, pad_w = 1 })
         assert(y:get(1, 2, 2, 1) == 27, "a convolution gave a wrong number")
     end)
     line(ok and "ok" or "!!", "self-check", ok and "a convolution gives the right number" or tostring(message))

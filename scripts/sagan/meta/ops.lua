@@ -7,15 +7,17 @@ local core = {}
 ---@class sagan.ops
 core.ops = {}
 
---- Convolution. x {N,H,W,C}, w {K,R,S,C}, b {K} -> y {N,P,Q,K}, P = (H + 2 pad_h - R) / stride + 1.
+--- Convolution of x, or with relu of max(x, 0), plus residual. x {N,H,W,C}, w {K,R,S,C}, b {K} -> y {N,P,Q,K}, P = (H + 2 pad_h - R) / stride + 1; residual y's shape, or {N,P/2,Q/2,K} for each number on 2x2 pixels.
 ---@param x sagan.Tensor
 ---@param w sagan.Tensor
 ---@param b? sagan.Tensor
+---@param residual? sagan.Tensor
 ---@param stride? integer default 1
 ---@param pad_h? integer default 0
 ---@param pad_w? integer default 0
+---@param relu? boolean default false
 ---@return sagan.Tensor y
-function core.ops.conv2d(x, w, b, stride, pad_h, pad_w) end
+function core.ops.conv2d(x, w, b, residual, stride, pad_h, pad_w, relu) end
 
 --- Nearest x2 upsampling, then 3x3 convolution with padding 1, fused: 16/36 of the multiplies. x {N,H,W,C}, w {K,3,3,C}, b {K} -> y {N,2H,2W,K}.
 ---@param x sagan.Tensor
@@ -24,12 +26,13 @@ function core.ops.conv2d(x, w, b, stride, pad_h, pad_w) end
 ---@return sagan.Tensor y
 function core.ops.upconv(x, w, b) end
 
---- 3x3 convolution with padding 1, then 2x2 mean pooling, fused: 16/36 of the multiplies. x {N,H,W,C}, H and W even, w {K,3,3,C}, b {K} -> y {N,H/2,W/2,K}.
+--- 3x3 convolution of x, or with relu of max(x, 0), with padding 1, then 2x2 mean pooling, fused: 16/36 of the multiplies. x {N,H,W,C}, H and W even, w {K,3,3,C}, b {K} -> y {N,H/2,W/2,K}.
 ---@param x sagan.Tensor
 ---@param w sagan.Tensor
 ---@param b? sagan.Tensor
+---@param relu? boolean default false
 ---@return sagan.Tensor y
-function core.ops.convpool(x, w, b) end
+function core.ops.convpool(x, w, b, relu) end
 
 --- Matrix product of {M,K} and {K,N}, or batched {B,M,K} and {B,K,N}; a transposed operand is stored the other way round.
 ---@param a sagan.Tensor

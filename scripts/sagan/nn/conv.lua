@@ -59,7 +59,7 @@ end
 ---@param x sagan.Tensor  {N, H, W, C}
 ---@return sagan.Tensor   {N, (H + 2 pad - R) / stride + 1, ..., K}
 function Conv2d:forward(x)
-    return core.ops.conv2d(x, self:weight_of("weight"), self.bias, self.stride, self.pad_h, self.pad_w)
+    return core.ops.conv2d(x, self:weight_of("weight"), self.bias, nil, self.stride, self.pad_h, self.pad_w)
 end
 
 function Conv2d:describe()
