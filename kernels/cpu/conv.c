@@ -8,12 +8,14 @@
  *
  * bwd_w: dw[k] = sum over m of dy[m][k] * (patch of x at m)
  */
+#include "kernels/cpu/few_channels.h"
 #include "kernels/cpu/patches.h"
 #include "kernels/cpu/winograd.h"
 
 static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (CPU_ISA(few_suits)(a, FEW_FWD)) return CPU_ISA(few_fwd)(env, a);
     if (CPU_ISA(winograd_suits)(env, a, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a);
     patches x = {.x = a->x,
                  .h = a->h,
@@ -114,6 +116,7 @@ static int bwd_x_phase(sag_kernel_env *env, const conv_args *a, int64_t top, int
 static int cpu_conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (CPU_ISA(few_suits)(a, FEW_BWD_X)) return CPU_ISA(few_bwd_x)(env, a);
     if (CPU_ISA(winograd_suits)(env, a, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a);
     int64_t *offset = env->scratch(env, (size_t)(a->r * a->s * a->k) * sizeof *offset);
     if (!offset) return SAG_KERNEL_NO_MEMORY;
@@ -128,6 +131,7 @@ static int cpu_conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
 static int cpu_conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (a->dw && CPU_ISA(few_suits)(a, FEW_BWD_W)) return CPU_ISA(few_bwd_w)(env, a);
     int64_t pixels = a->n * a->p * a->q;
     int result = SAG_KERNEL_OK;
     if (a->dw && CPU_ISA(winograd_suits)(env, a, WINO_BWD_W)) {
