@@ -11,6 +11,7 @@
  * With relu x is copied as max(x, 0), and the gradient masked in a pass of its own: winograd.c, which most such layers
  * go by, does both on the way.
  */
+#include "kernels/cpu/few_channels.h"
 #include "kernels/cpu/patches.h"
 #include "kernels/cpu/winograd.h"
 
@@ -53,9 +54,28 @@ static void place_halved(const void *c, int64_t m0, int64_t rows, float **row)
     }
 }
 
+/* relu and residual are passes of their own: networks have neither at their first and last layers. */
+static int few_forward(sag_kernel_env *env, const conv_args *a)
+{
+    conv_args plain = *a;
+    if (!(plain.x = rectified(env, a))) return SAG_KERNEL_NO_MEMORY;
+    int result = CPU_ISA(few_fwd)(env, &plain);
+    if (!a->residual || result != SAG_KERNEL_OK) return result;
+    int64_t pixels = a->n * a->p * a->q;
+    halved_map halved = {(float *)(uintptr_t)a->residual, a->p, a->q, a->k};
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (pixels * a->k > 4 * PIECE)
+    for (int64_t m = 0; m < pixels; m++) {
+        float *y = (float *)a->y + m * a->k, *r = (float *)(uintptr_t)a->residual + m * a->k;
+        if (a->residual_half) place_halved(&halved, m, 1, &r);
+        for (int64_t k = 0; k < a->k; k++) y[k] += r[k];
+    }
+    return SAG_KERNEL_OK;
+}
+
 static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (CPU_ISA(few_suits)(a, FEW_FWD)) return few_forward(env, a);
     if (CPU_ISA(winograd_suits)(env, a, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a);
     patches x = {.x = rectified(env, a),
                  .h = a->h,
@@ -162,6 +182,7 @@ static int bwd_x_phase(sag_kernel_env *env, const conv_args *a, int64_t top, int
 
 static int direct_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
+    if (CPU_ISA(few_suits)(a, FEW_BWD_X)) return CPU_ISA(few_bwd_x)(env, a);
     int64_t *offset = env->scratch(env, (size_t)(a->r * a->s * a->k) * sizeof *offset);
     if (!offset) return SAG_KERNEL_NO_MEMORY;
     for (int64_t top = 0; top < a->stride; top++)
@@ -190,7 +211,8 @@ static void mask_gradient(sag_kernel_env *env, const conv_args *a, const float *
 static int cpu_conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    if (CPU_ISA(winograd_suits)(env, a, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a);
+    if (!CPU_ISA(few_suits)(a, FEW_BWD_X) && CPU_ISA(winograd_suits)(env, a, WINO_BWD_X))
+        return CPU_ISA(winograd_bwd_x)(env, a);
     if (!a->relu) return direct_bwd_x(env, a);
     conv_args unmasked = *a;
     unmasked.accumulate = 0;
@@ -204,6 +226,11 @@ static int cpu_conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
 static int cpu_conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
+    if (a->dw && CPU_ISA(few_suits)(a, FEW_BWD_W)) {
+        conv_args plain = *a;
+        plain.x = rectified(env, a);
+        return plain.x ? CPU_ISA(few_bwd_w)(env, &plain) : SAG_KERNEL_NO_MEMORY;
+    }
     int64_t pixels = a->n * a->p * a->q;
     int result = SAG_KERNEL_OK;
     if (a->dw && CPU_ISA(winograd_suits)(env, a, WINO_BWD_W)) {

@@ -105,23 +105,6 @@ static band_shape band_of(const patches *x)
     return b;
 }
 
-static void copy_rows(const patches *x, const band_shape *b, int64_t image, int64_t i0, int64_t rows, float *band)
-{
-    int64_t first = x->left < 0 ? cpu_min64(-x->left, b->in_cols) : 0, last = cpu_min64(b->in_cols, x->w - x->left);
-    if (last < first) last = first;
-    for (int64_t i = i0; i < i0 + rows; i++, band += b->row_ld) {
-        const float *src = x->x + ((image * x->h + i) * x->w + x->left) * x->c;
-        if (i < 0 || i >= x->h) {
-            gemm_clear(band, b->row_ld);
-            continue;
-        }
-        gemm_clear(band, first * x->c);
-        gemm_copy(band + first * x->c, src + first * x->c, (last - first) * x->c);
-        gemm_clear(band + last * x->c, b->row_ld - last * x->c);
-    }
-    gemm_clear(band, GEMM_NR);
-}
-
 /* Chunks c0 .. c1, each some rows of one image. */
 static void band_slice(const outer_job *o, const band_shape *b, int64_t c0, int64_t c1, float *memory, float *dw,
                        bool add)
@@ -133,7 +116,9 @@ static void band_slice(const outer_job *o, const band_shape *b, int64_t c0, int6
     for (int64_t c = c0; c < c1; c++, add = true) {
         int64_t image = c / b->bands, i0 = c % b->bands * b->out_rows, rows = cpu_min64(b->out_rows, x->rows - i0);
         tile_walk walk = {.segments = rows, .depth = x->cols, .b_at = at, .b_step = x->stride * x->c};
-        copy_rows(x, b, image, i0 * x->stride + x->top, (rows - 1) * x->stride + x->r, band);
+        CPU_ISA(patches_copy_rows)(x, image, i0 * x->stride + x->top, (rows - 1) * x->stride + x->r, b->in_cols,
+                                   b->row_ld, band);
+        gemm_clear(band + ((rows - 1) * x->stride + x->r) * b->row_ld, GEMM_NR);
         pack_g(o, (image * x->rows + i0) * x->cols, rows * x->cols, g);
         for (int64_t r = 0; r < x->r; r++) outer_tiles(o, &walk, g, band + r * b->row_ld, run, dw + r * run, add);
     }
@@ -197,20 +182,24 @@ int CPU_ISA(outer)(sag_kernel_env *env, const patches *x, int64_t pixels, const 
 
 int CPU_ISA(column_sum)(sag_kernel_env *env, const float *x, int64_t rows, int64_t cols, float *y, int accumulate)
 {
-    int64_t blocks = cpu_ceil_div(rows, SUM_ROWS);
-    float *sums = env->scratch(env, (size_t)(blocks * cols) * sizeof(float));
+    /* Of few columns, CPU_LANES rows are taken as one. */
+    int64_t fold = cols < CPU_LANES ? CPU_LANES : 1, wide = fold * cols, blocks = cpu_ceil_div(rows, SUM_ROWS);
+    float *sums = env->scratch(env, (size_t)(blocks * wide) * sizeof(float));
     if (!sums) return SAG_KERNEL_NO_MEMORY;
     int threads = rows * cols < 65536 ? 1 : env->threads;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (int64_t b = 0; b < blocks; b++) {
-        float *s = sums + b * cols;
-        gemm_clear(s, cols);
-        for (int64_t m = b * SUM_ROWS; m < cpu_min64(rows, (b + 1) * SUM_ROWS); m++)
+        float *s = sums + b * wide;
+        gemm_clear(s, wide);
+        int64_t m = b * SUM_ROWS, end = cpu_min64(rows, m + SUM_ROWS);
+        for (; m + fold <= end; m += fold)
+            for (int64_t j = 0; j < wide; j++) s[j] += x[m * cols + j];
+        for (; m < end; m++)
             for (int64_t j = 0; j < cols; j++) s[j] += x[m * cols + j];
     }
     for (int64_t j = 0; j < cols; j++) {
         double s = accumulate ? (double)y[j] : 0.0;
-        for (int64_t b = 0; b < blocks; b++) s += (double)sums[b * cols + j];
+        for (int64_t b = 0; b < blocks * fold; b++) s += (double)sums[b * cols + j];
         y[j] = (float)s;
     }
     return SAG_KERNEL_OK;

@@ -58,6 +58,23 @@ void CPU_ISA(patches_fetch)(const void *a, int64_t m0, int64_t rows, int64_t k0,
     }
 }
 
+void CPU_ISA(patches_copy_rows)(const patches *x, int64_t image, int64_t i0, int64_t rows, int64_t in_cols,
+                                int64_t row_ld, float *band)
+{
+    int64_t first = x->left < 0 ? cpu_min64(-x->left, in_cols) : 0, last = cpu_min64(in_cols, x->w - x->left);
+    if (last < first) last = first;
+    for (int64_t i = i0; i < i0 + rows; i++, band += row_ld) {
+        const float *src = x->x + ((image * x->h + i) * x->w + x->left) * x->c;
+        if (i < 0 || i >= x->h) {
+            gemm_clear(band, row_ld);
+            continue;
+        }
+        gemm_clear(band, first * x->c);
+        gemm_copy(band + first * x->c, src + first * x->c, (last - first) * x->c);
+        gemm_clear(band + last * x->c, row_ld - last * x->c);
+    }
+}
+
 void CPU_ISA(places_rows)(const void *c, int64_t m0, int64_t rows, float **row)
 {
     const places *p = c;

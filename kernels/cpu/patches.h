@@ -31,6 +31,11 @@ typedef struct places {
 gemm_fetch CPU_ISA(patches_fetch); /* a is a patches */
 gemm_place CPU_ISA(places_rows);   /* c is a places */
 
+/* Rows i0 .. i0+rows of a map, in_cols pixels of each from column `left` on, to rows of row_ld floats; zeros outside the
+ * map and behind the pixels. */
+void CPU_ISA(patches_copy_rows)(const patches *x, int64_t image, int64_t i0, int64_t rows, int64_t in_cols,
+                                int64_t row_ld, float *band);
+
 /*
  * band.c: the same product for narrow maps, whose patches would take longer to fetch than to multiply. Rows of the map
  * are copied once, with their borders of zeros, and the taps of the kernel read them in place.

@@ -49,6 +49,34 @@ static const conv_case cases[] = {
     {3, 24, 24, 3, 20, 7, 7, 2, 3, 3},
     {2, 10, 9, 16, 3, 3, 3, 2, 3, 0},
     {1, 1, 40, 8, 8, 1, 5, 1, 0, 2},
+    /* few channels on one side: all of them, tails of vectors, odd sides, borders wide and none */
+    {2, 9, 7, 1, 16, 3, 3, 1, 1, 1},
+    {1, 35, 34, 1, 40, 3, 3, 1, 1, 1},
+    {1, 5, 33, 2, 24, 3, 3, 1, 0, 2},
+    {2, 34, 37, 3, 32, 3, 3, 1, 1, 1},
+    {1, 7, 20, 4, 41, 3, 3, 1, 2, 0},
+    {1, 35, 34, 16, 1, 3, 3, 1, 1, 1},
+    {2, 20, 18, 32, 2, 3, 3, 1, 1, 1},
+    {1, 9, 35, 25, 3, 3, 3, 1, 2, 1},
+    {3, 6, 13, 48, 4, 3, 3, 1, 0, 1},
+    {2, 33, 65, 64, 3, 3, 3, 1, 1, 1},
+    {3, 19, 20, 8, 3, 3, 3, 1, 1, 1},
+    {3, 19, 20, 3, 8, 3, 3, 1, 1, 1},
+    /* maps smaller than a block of registers, of one row and one column; borders wider than the kernel; other kernels
+     */
+    {1, 2, 2, 3, 16, 3, 3, 1, 1, 1},
+    {2, 2, 1, 16, 3, 3, 3, 1, 1, 1},
+    {1, 40, 1, 16, 1, 3, 3, 1, 1, 1},
+    {1, 1, 50, 24, 1, 3, 3, 1, 1, 1},
+    {2, 5, 6, 3, 32, 1, 1, 1, 0, 0},
+    {2, 5, 6, 32, 4, 1, 1, 1, 1, 1},
+    {1, 9, 9, 3, 16, 3, 3, 1, 5, 5},
+    {1, 9, 9, 16, 3, 3, 3, 1, 5, 5},
+    {1, 4, 4, 16, 2, 7, 7, 1, 6, 6},
+    {1, 11, 40, 4, 16, 7, 7, 1, 3, 3},
+    {1, 12, 23, 16, 3, 5, 5, 1, 2, 2},
+    {1, 4, 9, 40, 1, 2, 7, 1, 1, 3},
+    {1, 10, 9, 2, 33, 3, 2, 1, 1, 0},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -141,7 +169,7 @@ static void matches_plain_loops(void **state)
 static void gradients_are_differences(void **state)
 {
     (void)state;
-    const int some[] = {1, 3, 7, 9, 11, 15};
+    const int some[] = {1, 3, 7, 9, 11, 15, 43, 46, 48, 50};
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         const conv_case *t = &cases[some[i]];
         double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
@@ -311,26 +339,46 @@ static void threads_do_not_matter(void **state)
     }
 }
 
-/* A number beyond the border of x or dy must not be read: infinities around the tensor would show. */
+/* `t` between infinities; *big owns the memory */
+static sag_tensor *guarded(sag_shape shape, uint64_t seed, sag_tensor **big)
+{
+    int64_t n, guard = 64;
+    sag_tensor *t = NULL;
+    assert_ok(sag_shape_numel(shape, &n));
+    *big = make_tensor(sag_shape1(n + 2 * guard), seed);
+    float *p = edit_f32(*big);
+    for (int64_t i = 0; i < guard; i++) p[i] = p[n + guard + i] = INFINITY;
+    end_edit(*big, p);
+    assert_ok(sag_tensor_view(*big, guard, shape, &t));
+    return t;
+}
+
+static void assert_finite(const sag_tensor *t)
+{
+    for (int64_t i = 0; i < sag_tensor_numel(t); i++) assert_true(isfinite(f32(t)[i]));
+}
+
+/* A number beyond the border of x or dy must not be read: infinities around the tensors would show. */
 static void reads_only_its_own(void **state)
 {
     (void)state;
-    const conv_case t = {2, 5, 6, 3, 5, 3, 3, 1, 1, 1};
-    int64_t nx = t.n * t.h * t.w * t.c, guard = 64;
-    sag_tensor *big = make_tensor(sag_shape1(nx + 2 * guard), 3), *x = NULL;
-    float *p = edit_f32(big);
-    for (int64_t i = 0; i < guard; i++) p[i] = p[nx + guard + i] = INFINITY;
-    end_edit(big, p);
-    assert_ok(sag_tensor_view(big, guard, sag_shape4(t.n, t.h, t.w, t.c), &x));
-    sag_tensor *w = make_tensor(sag_shape4(t.k, 3, 3, t.c), 4);
-    sag_tensor *in[4] = {x, w, NULL};
-    double attr[4] = {1, 1, 1};
-    sag_tensor *y = apply(SAG_OP_conv2d, in, attr);
-    for (int64_t i = 0; i < sag_tensor_numel(y); i++) assert_true(isfinite(f32(y)[i]));
-    sag_tensor_release(y);
-    sag_tensor_release(w);
-    sag_tensor_release(x);
-    sag_tensor_release(big);
+    const struct {
+        int64_t c, k;
+    } channels[] = {{3, 5}, {3, 16}, {16, 3}, {2, 24}, {24, 1}, {1, 9}, {40, 4}};
+    for (size_t i = 0; i < sizeof channels / sizeof *channels; i++) {
+        const conv_case t = {2, 5, 18, channels[i].c, channels[i].k, 3, 3, 1, 1, 1};
+        sag_tensor *big[2], *x = guarded(sag_shape4(t.n, t.h, t.w, t.c), 3, &big[0]);
+        sag_tensor *dy = guarded(sag_shape4(t.n, out_h(&t), out_w(&t), t.k), 5, &big[1]);
+        sag_tensor *in[4] = {x, make_tensor(sag_shape4(t.k, 3, 3, t.c), 4), make_tensor(sag_shape1(t.k), 6)};
+        double attr[4] = {1, 1, 1};
+        for (int j = 0; j < 3; j++) assert_ok(sag_tensor_require_grad(in[j]));
+        sag_tensor *y = apply(SAG_OP_conv2d, in, attr);
+        assert_ok(sag_tape_backward_from(y, dy));
+        assert_finite(y);
+        for (int j = 0; j < 3; j++) assert_finite(sag_tensor_grad(in[j]));
+        sag_tensor *all[] = {y, dy, in[0], in[1], in[2], big[0], big[1]};
+        release_all(all, 7);
+    }
 }
 
 static void only_wanted_gradients(void **state)
