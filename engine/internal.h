@@ -26,6 +26,10 @@ typedef struct sag_storage {
  * The gradient identity of a tensor: who made it and where its gradient goes. A view's var points to the var of what it
  * is a view of (`base`), and its gradient is a part of the base's.
  */
+typedef struct sag_span {
+    int64_t begin, end; /* elements */
+} sag_span;
+
 typedef struct sag_var {
     int refs;
     sag_context *ctx;
@@ -39,6 +43,8 @@ typedef struct sag_var {
     int64_t offset;    /* elements into base */
     sag_tensor *grad;  /* NULL until first needed, or once released; unused when base is set, but for leaf views (see grad_view) */
     sag_tensor *grad_view;
+    sag_span *gaps; /* what of grad nobody has written yet, in order, once touched; none where base is set */
+    int n_gaps, cap_gaps;
     int64_t part;      /* of the tape that is recomputed and made it; 0: none */
     sag_tensor *value; /* while its part is recomputed */
     int readers;       /* calls that have yet to read value */

@@ -5,9 +5,10 @@
  * to the first; a node is dropped, with the activations it kept, as soon as its rule has run, so memory shrinks as the
  * tape unwinds. The tape decides whether a gradient is overwritten or added to: a rule asks sag_grad_in where to write.
  *
- * The gradient of a view is a part of the gradient of what it views. Views are resolved to their root when made, so one
- * look decides: root untouched and fully covered by one input of the call: overwrite; root untouched otherwise: clear it
- * all, then add; else add.
+ * The gradient of a view is a part of the gradient of what it views. Views are resolved to their root when made. A root
+ * knows the gaps that nobody has written yet: a part inside one gap is overwritten, any other is added to, its gaps
+ * cleared first. The gaps that are left are cleared when somebody reads the whole. So a slab of weights, each the
+ * operand of one call, is not cleared at all.
  */
 #include <string.h>
 
@@ -25,9 +26,18 @@ void sag_var_release(sag_var *v)
         sag_var *base = v->base;
         sag_tensor_release(v->grad);
         sag_tensor_release(v->grad_view);
+        sag_host_free(v->gaps);
         sag_host_free(v);
         v = base;
     }
+}
+
+static void drop_grad(sag_var *v)
+{
+    sag_tensor_release(v->grad);
+    v->grad = NULL;
+    v->touched = false;
+    v->n_gaps = 0;
 }
 
 bool sag_var_wants_grad(const sag_var *v)
@@ -66,12 +76,83 @@ void sag_tensor_set_frozen(sag_tensor *t, bool frozen)
     if (t->var) t->var->frozen = frozen;
 }
 
+/* ------------------------------------------------------------------------------------------------ gaps */
+
+static sag_status run_fill(sag_context *ctx, sag_tensor *t, sag_span part, double value)
+{
+    fill_args a = {.x = (char *)sag_data(t) + (size_t)part.begin * sag_dtype_size(t->dtype),
+                   .n = part.end - part.begin,
+                   .value = value,
+                   .dtype = t->dtype};
+    sag_op_call fill = {.ctx = ctx, .op = SAG_OP_fill};
+    return SAG_RUN(&fill, fill, &a);
+}
+
+static sag_span span_of(const sag_var *v)
+{
+    return (sag_span){v->offset, v->offset + sag_numel(v->shape)};
+}
+
+static bool overlap(sag_span a, sag_span b)
+{
+    return a.begin < b.end && b.begin < a.end;
+}
+
+static sag_status make_room(sag_var *root)
+{
+    if (root->n_gaps < root->cap_gaps) return SAG_OK;
+    int cap = root->cap_gaps ? 2 * root->cap_gaps : 4;
+    sag_span *gaps = sag_host_realloc(root->gaps, (size_t)cap * sizeof *gaps);
+    if (!gaps) SAG_FAIL(SAG_ERR_MEMORY, "out of memory for a gradient slot");
+    root->gaps = gaps;
+    root->cap_gaps = cap;
+    return SAG_OK;
+}
+
+/*
+ * Takes a part out of the gaps. *fresh: it lay in one gap and is left as it is, to be overwritten; otherwise what of it
+ * was in gaps is cleared, to be added to. clear: always so.
+ */
+static sag_status claim(sag_var *root, sag_span part, bool clear, bool *fresh)
+{
+    *fresh = false;
+    if (root->n_gaps > 0) SAG_TRY(make_room(root)); /* a gap may become two */
+    for (int k = 0; k < root->n_gaps;) {
+        sag_span *g = &root->gaps[k], left = *g, right = *g, both = part;
+        if (!overlap(*g, part)) {
+            k++;
+            continue;
+        }
+        if (both.begin < g->begin) both.begin = g->begin;
+        if (both.end > g->end) both.end = g->end;
+        *fresh = !clear && both.end - both.begin == part.end - part.begin;
+        if (!*fresh) SAG_TRY(run_fill(root->ctx, root->grad, both, 0));
+        left.end = both.begin;
+        right.begin = both.end;
+        const int has_left = left.begin < left.end, rest = has_left + (right.begin < right.end);
+        memmove(g + rest, g + 1, (size_t)(root->n_gaps - k - 1) * sizeof *g);
+        if (has_left) g[0] = left;
+        if (rest > has_left) g[has_left] = right;
+        root->n_gaps += rest - 1;
+        k += rest;
+    }
+    return SAG_OK;
+}
+
+/* Before the gradient of a root is read as a whole. */
+static sag_status close_gaps(sag_var *root)
+{
+    bool fresh;
+    return claim(root, span_of(root), true, &fresh);
+}
+
 sag_tensor *sag_tensor_grad(const sag_tensor *t)
 {
     sag_var *v = t->var;
     if (!v) return NULL;
     sag_var *root = sag_var_root(v);
     if (root->leaf && !root->grad && sag_tensor_zeros(t->ctx, root->dtype, root->shape, &root->grad) != SAG_OK) return NULL;
+    if (close_gaps(root) != SAG_OK) return NULL;
     if (!v->base) return v->leaf || v->touched ? v->grad : NULL;
     if (v->grad_view && root->leaf && v->grad_view->storage == root->grad->storage) return v->grad_view; /* it persists too */
     sag_tensor_release(v->grad_view);
@@ -86,12 +167,10 @@ sag_status sag_tensor_zero_grad(sag_tensor *t)
     if (!t->var) return SAG_OK;
     sag_var *root = sag_var_root(t->var);
     if (!root->leaf) return SAG_OK; /* an intermediate's gradient lives no longer than one backward */
-    sag_context *ctx = t->ctx;
     if (!root->grad) return SAG_OK; /* reads as 0 */
-    char *part = (char *)sag_tensor_data(root->grad) + (size_t)t->var->offset * sag_dtype_size(root->dtype);
-    fill_args a = {.x = part, .n = t->numel, .value = 0, .dtype = root->dtype}; /* what no op reaches must read as 0 */
-    sag_op_call clear = {.ctx = ctx, .op = SAG_OP_fill};
-    SAG_TRY(SAG_RUN(&clear, fill, &a));
+    bool fresh;
+    SAG_TRY(claim(root, span_of(t->var), false, &fresh));
+    SAG_TRY(run_fill(t->ctx, root->grad, span_of(t->var), 0)); /* what no op reaches must read as 0 */
     root->touched = true;
     return SAG_OK;
 }
@@ -100,9 +179,7 @@ void sag_tensor_release_grad(sag_tensor *t)
 {
     sag_var *root = t->var ? sag_var_root(t->var) : NULL;
     if (!root || !root->leaf) return;
-    sag_tensor_release(root->grad);
-    root->grad = NULL;
-    root->touched = false;
+    drop_grad(root);
 }
 
 void sag_tape_set_recording(sag_context *ctx, bool on)
@@ -151,11 +228,8 @@ static void drop_node(sag_context *ctx, int64_t i)
 static void drop_retained(sag_context *ctx)
 {
     for (int64_t i = 0; i < ctx->n_retained; i++) {
-        sag_var *v = ctx->retained[i];
-        sag_tensor_release(v->grad);
-        v->grad = NULL;
-        v->touched = false;
-        sag_var_release(v);
+        drop_grad(ctx->retained[i]);
+        sag_var_release(ctx->retained[i]);
     }
     ctx->n_retained = 0;
 }
@@ -227,18 +301,14 @@ sag_status sag_tape_push(sag_op_call *c, sag_tensor *before[])
 
 /* ---------------------------------------------------------------------------------------------- backward */
 
-static sag_status run_fill(sag_context *ctx, sag_tensor *t, double value)
+/* True if another input of the call leads to the same elements: a kernel may write the two in any order. */
+static bool shared(const sag_op_call *c, int i)
 {
-    fill_args a = {.x = sag_data(t), .n = t->numel, .value = value, .dtype = t->dtype};
-    sag_op_call fill = {.ctx = ctx, .op = SAG_OP_fill};
-    return SAG_RUN(&fill, fill, &a);
-}
-
-/* True if another input of the call leads to the same gradient buffer: a kernel may write the two in any order. */
-static bool shares_root(const sag_op_call *c, int i)
-{
+    const sag_var *v = c->in_var[i];
     for (int j = 0; j < SAG_MAX_IN; j++) {
-        if (j != i && sag_needs(c, j) && sag_var_root(c->in_var[j]) == sag_var_root(c->in_var[i])) return true;
+        if (j != i && sag_needs(c, j) && sag_var_root(c->in_var[j]) == sag_var_root(c->in_var[i]) &&
+            overlap(span_of(c->in_var[j]), span_of(v)))
+            return true;
     }
     return false;
 }
@@ -249,7 +319,6 @@ sag_status sag_grad_in(sag_op_call *c, int i, sag_grad *g)
     if (!sag_needs(c, i)) return SAG_OK;
     sag_var *v = c->in_var[i];
     sag_var *root = sag_var_root(v);
-    bool covers = !v->base || sag_numel(v->shape) == sag_numel(root->shape);
     if (!root->grad) {
         SAG_TRY(sag_tensor_create(c->ctx, root->dtype, root->shape, &root->grad));
         root->touched = false;
@@ -264,13 +333,16 @@ sag_status sag_grad_in(sag_op_call *c, int i, sag_grad *g)
         sag_tensor_release(root->grad);
         root->grad = own;
     }
-    if (!root->touched && (!covers || shares_root(c, i))) {
-        SAG_TRY(run_fill(c->ctx, root->grad, 0));
-        root->touched = true;
+    const bool clear = shared(c, i);
+    bool fresh = !root->touched && !clear && sag_numel(v->shape) == sag_numel(root->shape);
+    if (!root->touched && !fresh) {
+        SAG_TRY(make_room(root));
+        root->gaps[root->n_gaps++] = span_of(root);
     }
-    g->data = (char *)sag_tensor_data(root->grad) + (size_t)v->offset * sag_dtype_size(root->dtype);
-    g->accumulate = root->touched;
     root->touched = true;
+    if (!fresh) SAG_TRY(claim(root, span_of(v), clear, &fresh));
+    g->data = (char *)sag_tensor_data(root->grad) + (size_t)v->offset * sag_dtype_size(root->dtype);
+    g->accumulate = !fresh;
     return SAG_OK;
 }
 
@@ -313,15 +385,14 @@ static sag_status run_node(sag_context *ctx, sag_op_call *node)
     for (int i = 0; i < e->info.n_out; i++) {
         sag_var *v = node->out_var[i];
         if (v->touched && v->grad) {
+            SAG_TRY(close_gaps(v));
             node->dout[i] = v->grad;
             sag_tensor_retain(v->grad);
             any = true;
             if (ctx->retain_grads) {
                 SAG_TRY(keep_for_inspection(ctx, v));
             } else {
-                sag_tensor_release(v->grad);
-                v->grad = NULL;
-                v->touched = false;
+                drop_grad(v);
             }
         }
     }
@@ -347,10 +418,7 @@ static sag_status unwind(sag_context *ctx)
         sag_op_call *node = ctx->nodes[ctx->n_nodes - 1];
         for (int i = 0; i < SAG_MAX_OUT; i++) {
             sag_var *v = node->out_var[i];
-            if (!v) continue;
-            sag_tensor_release(v->grad);
-            v->grad = NULL;
-            v->touched = false;
+            if (v) drop_grad(v);
         }
         drop_node(ctx, --ctx->n_nodes);
     }
@@ -403,7 +471,7 @@ sag_status sag_tape_backward(sag_tensor *loss, float seed)
     SAG_TRY(check_start(loss));
     sag_tensor *dy = NULL;
     SAG_TRY(sag_tensor_create(loss->ctx, loss->dtype, loss->shape, &dy));
-    sag_status s = run_fill(loss->ctx, dy, (double)seed);
+    sag_status s = run_fill(loss->ctx, dy, (sag_span){0, 1}, (double)seed);
     if (s == SAG_OK) s = sag_tape_backward_from(loss, dy);
     sag_tensor_release(dy);
     return s;

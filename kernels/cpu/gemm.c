@@ -15,7 +15,9 @@ TILE_DEFINE(panel_tiles, GEMM_LDA)
 typedef struct gemm_plan {
     int64_t depth; /* of a block of k, a multiple of 4 */
     int64_t mc, m_pieces, n_pieces;
-    int64_t b_floats, panel_floats;
+    bool passing;                     /* a strip of B is packed where the only piece of rows takes it, in the cache */
+    int64_t b_floats;                 /* packed, unless in passing */
+    int64_t panel_floats, own_floats; /* a thread's: rows of A; these and a strip */
 } gemm_plan;
 
 /* From the shape alone: neither memory nor threads change which sums are formed. */
@@ -27,8 +29,10 @@ static gemm_plan plan_of(const gemm_job *job)
         round_up(cpu_ceil_div(job->m * p.n_pieces, 32), 2 * GEMM_MR); /* at least 32 pieces if there are rows enough */
     if (p.mc > GEMM_MC) p.mc = GEMM_MC;
     p.m_pieces = cpu_ceil_div(job->m, p.mc);
-    p.b_floats = packed_floats(job->n, job->k);
+    p.passing = p.m_pieces == 1 && job->b.column != 1; /* rows of B would be read in short stretches */
+    p.b_floats = p.passing ? 0 : packed_floats(job->n, job->k);
     p.panel_floats = p.mc * GEMM_LDA + 16;
+    p.own_floats = p.panel_floats + (p.passing ? GEMM_KC * GEMM_NR : 0);
     return p;
 }
 
@@ -49,7 +53,10 @@ static void run_piece(const gemm_job *job, const gemm_plan *p, const float *pack
         for (int64_t n = n0; n < n1; n += GEMM_NR) {
             strip_kind kind = strip_kind_of(n1 - n);
             int64_t grain = strip_grain(kind), each = tile_rows(rows, grain);
-            const float *b = packed_strip(packed, job->n, k0, depth, n / GEMM_NR);
+            float *strip = panel + p->panel_floats;
+            if (p->passing)
+                CPU_ISA(gemm_pack_strip)(&job->b, k0, depth, n, cpu_min64(GEMM_NR, job->n - n), strip);
+            const float *b = p->passing ? strip : packed_strip(packed, job->n, k0, depth, n / GEMM_NR);
             /* no further than pack_strip has cleared: what lies behind is an older product's */
             tile_walk walk = {.segments = 1, .depth = round_up(depth, strip_group(kind))};
             for (int64_t i = 0; i < rows; i += each) {
@@ -70,7 +77,7 @@ int64_t CPU_ISA(gemm_bytes)(const gemm_job *job, int threads)
 {
     if (CPU_ISA(band_fits)(job)) return CPU_ISA(band_bytes)(job, threads);
     gemm_plan p = plan_of(job);
-    return (p.b_floats + threads * p.panel_floats) * (int64_t)sizeof(float);
+    return (p.b_floats + threads * p.own_floats) * (int64_t)sizeof(float);
 }
 
 void CPU_ISA(gemm_run)(const gemm_job *job, void *memory, int threads)
@@ -81,11 +88,11 @@ void CPU_ISA(gemm_run)(const gemm_job *job, void *memory, int threads)
     }
     gemm_plan p = plan_of(job);
     float *packed = memory, *panels = packed + p.b_floats;
-    CPU_ISA(gemm_pack)(&job->b, job->n, job->k, p.depth, packed, threads);
+    if (!p.passing) CPU_ISA(gemm_pack)(&job->b, job->n, job->k, p.depth, packed, threads);
     if (job->m * job->n * job->k < 32768) threads = 1;
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
     for (int64_t u = 0; u < p.m_pieces * p.n_pieces; u++) {
-        float *panel = panels + omp_get_thread_num() * p.panel_floats;
+        float *panel = panels + omp_get_thread_num() * p.own_floats;
         int64_t m0 = u / p.n_pieces * p.mc;
         run_piece(job, &p, packed, panel, m0, u % p.n_pieces * GEMM_NC);
     }

@@ -19,7 +19,7 @@ static bool runs_along(const gemm_b *b, int64_t k)
 }
 
 /* Columns n0 .. n0+cols of k0 .. k0+depth, zeros behind, to dst[k][column], or by groups to [k / g][column][k % g]. */
-static void pack_strip(const gemm_b *b, int64_t k0, int64_t depth, int64_t n0, int64_t cols, float *dst)
+void CPU_ISA(gemm_pack_strip)(const gemm_b *b, int64_t k0, int64_t depth, int64_t n0, int64_t cols, float *dst)
 {
     strip_kind kind = strip_kind_of(cols);
     int64_t width = kind == STRIP_WIDE ? GEMM_NR : CPU_LANES, g = strip_group(kind);
@@ -29,6 +29,10 @@ static void pack_strip(const gemm_b *b, int64_t k0, int64_t depth, int64_t n0, i
             const float *src = b->data + b_at(b, k0 + k) + n0 * b->column;
             for (int64_t j = 0; j < cols; j++) dst[k / g * width + j * g + k % g] = src[j * b->column];
         }
+        return;
+    }
+    if (b->column == 1 && cols == GEMM_NR) { /* a constant: two vectors */
+        for (int64_t k = 0; k < depth; k++, dst += GEMM_NR) gemm_copy(dst, b->data + b_at(b, k0 + k) + n0, GEMM_NR);
         return;
     }
     if (b->column == 1) {
@@ -64,6 +68,6 @@ void CPU_ISA(gemm_pack)(const gemm_b *b, int64_t n, int64_t k, int64_t depth, fl
     for (int64_t u = 0; u < strips * blocks; u++) {
         int64_t k0 = u / strips * depth, n0 = u % strips * GEMM_NR;
         int64_t d = cpu_min64(depth, k - k0), cols = cpu_min64(GEMM_NR, n - n0);
-        pack_strip(b, k0, d, n0, cols, packed + packed_offset(n, k0, d, u % strips));
+        CPU_ISA(gemm_pack_strip)(b, k0, d, n0, cols, packed + packed_offset(n, k0, d, u % strips));
     }
 }

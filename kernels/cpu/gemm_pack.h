@@ -26,6 +26,8 @@ static inline const float *packed_strip(const float *packed, int64_t n, int64_t 
     return packed + packed_offset(n, k0, depth, strip);
 }
 
+/* One strip of one block: columns n0 .. n0+cols of k0 .. k0+depth to dst. */
+void CPU_ISA(gemm_pack_strip)(const gemm_b *b, int64_t k0, int64_t depth, int64_t n0, int64_t cols, float *dst);
 void CPU_ISA(gemm_pack)(const gemm_b *b, int64_t n, int64_t k, int64_t depth, float *packed, int threads);
 
 #endif

@@ -22,9 +22,12 @@ static void fold(double *sums, const float *line, const cpu_part *q)
 }
 
 /* mean and sum (x - mean)^2 of a piece: mean = p + s1 / n, squares = s2 - s1^2 / n. */
-static void piece_moments(const float *x, const cpu_part *q, int64_t row, double *mean, double *squares)
+static void piece_moments(const float *x, const cpu_part *whole, int64_t row, double *mean, double *squares)
 {
     float pivot[CPU_WIDE], s1[CPU_WIDE] = {0}, s2[CPU_WIDE] = {0}, few[CPU_WIDE] = {0};
+    cpu_part own = *whole;
+    const bool side = side_by_side(&own);
+    const cpu_part *q = &own;
     int64_t rows = cpu_min64(PIVOT_ROWS, q->rows);
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t c = 0; c < q->cols; c++) few[c] += x[r * row + c];
@@ -37,7 +40,20 @@ static void piece_moments(const float *x, const cpu_part *q, int64_t row, double
         cpu_store_part(s1 + (j), cpu_load_part(s1 + (j), n) + d, n);                                                                     \
         cpu_store_part(s2 + (j), cpu_load_part(s2 + (j), n) + d * d, n);                                                                 \
     } while (0)
-    FOR_VECTORS(q, BODY)
+    for (int64_t first = 0; side && first < q->lines; first += SIDE_LINES) {
+        cpu_vec sum[SIDE] = {0}, square[SIDE] = {0};
+        for (int64_t l = first; l < cpu_min64(first + SIDE_LINES, q->lines); l++)
+            for (int k = 0; k < SIDE; k++) {
+                cpu_vec d = cpu_load(x + l * SIDE_WIDTH + k * CPU_LANES) - cpu_load(pivot + k * CPU_LANES);
+                sum[k] += d;
+                square[k] += d * d;
+            }
+        for (int k = 0; k < SIDE; k++) {
+            cpu_store(s1 + k * CPU_LANES, cpu_load(s1 + k * CPU_LANES) + sum[k]);
+            cpu_store(s2 + k * CPU_LANES, cpu_load(s2 + k * CPU_LANES) + square[k]);
+        }
+    }
+    FOR_VECTORS_FROM(q, side ? q->lines : 0, BODY)
 #undef BODY
     fold(mean, s1, q);
     fold(squares, s2, q);

@@ -21,11 +21,28 @@ CPU_INLINE cpu_vec gradient(const lines *t, int64_t j, int64_t n, cpu_vec centre
 CPU_INLINE void piece_gradient_sums(const batch_norm_args *a, const place *w, const lines *t, float *first, float *second,
                                 bool relu)
 {
-    const cpu_part *q = &w->q;
+    cpu_part own = w->q;
+    const bool side = side_by_side(&own);
+    const cpu_part *q = &own;
     const float *x = (const float *)a->x + w->at, *dy = (const float *)a->dy + w->at;
     float s1[CPU_WIDE], s2[CPU_WIDE];
     memset(s1, 0, (size_t)q->width * sizeof *s1);
     memset(s2, 0, (size_t)q->width * sizeof *s2);
+    for (int64_t top = 0; side && top < q->lines; top += SIDE_LINES) {
+        cpu_vec sum[SIDE] = {0}, product[SIDE] = {0};
+        for (int64_t l = top; l < cpu_min64(top + SIDE_LINES, q->lines); l++)
+            for (int k = 0; k < SIDE; k++) {
+                const int64_t j = k * CPU_LANES, i = l * SIDE_WIDTH + j;
+                cpu_vec centred = cpu_load(x + i) - cpu_load(t->mean + j);
+                cpu_vec d = gradient(t, j, CPU_LANES, centred, cpu_load(dy + i), relu);
+                sum[k] += d;
+                product[k] += d * centred;
+            }
+        for (int k = 0; k < SIDE; k++) {
+            cpu_store(s1 + k * CPU_LANES, cpu_load(s1 + k * CPU_LANES) + sum[k]);
+            cpu_store(s2 + k * CPU_LANES, cpu_load(s2 + k * CPU_LANES) + product[k]);
+        }
+    }
 #define BODY(i, j, n)                                                                                                  \
     do {                                                                                                               \
         cpu_vec centred = cpu_load_part(x + (i), n) - cpu_load_part(t->mean + (j), n);                                                   \
@@ -33,7 +50,7 @@ CPU_INLINE void piece_gradient_sums(const batch_norm_args *a, const place *w, co
         cpu_store_part(s1 + (j), cpu_load_part(s1 + (j), n) + d, n);                                                                     \
         cpu_store_part(s2 + (j), cpu_load_part(s2 + (j), n) + d * centred, n);                                                           \
     } while (0)
-    FOR_VECTORS(q, BODY)
+    FOR_VECTORS_FROM(q, side ? q->lines : 0, BODY)
 #undef BODY
     cpu_fold(first, s1, q->cols, q->width);
     cpu_fold(second, s2, q->cols, q->width);

@@ -58,12 +58,32 @@ static inline const float *row_of(const batch_norm_args *a, const float *table, 
  * several lines side by side would load the channels' values less often, but prefetching fails and memory is slower by
  * half.
  */
-#define FOR_VECTORS(q, body)                                                                                           \
-    for (int64_t l_ = 0; l_ <= (q)->lines; l_++) {                                                                     \
+#define FOR_VECTORS(q, body) FOR_VECTORS_FROM(q, 0, body)
+#define FOR_VECTORS_FROM(q, line, body)                                                                                \
+    for (int64_t l_ = (line); l_ <= (q)->lines; l_++) {                                                                     \
         int64_t j_ = 0, width_ = cpu_part_line(q, l_), at_ = l_ * (q)->stride;                                         \
         for (; j_ + CPU_LANES <= width_; j_ += CPU_LANES) body(at_ + j_, j_, CPU_LANES);                               \
         if (j_ < width_) body(at_ + j_, j_, width_ - j_);                                                              \
     }
+
+/*
+ * Sums of a line stay in registers where the line is SIDE vectors. Most pieces lie together in memory and their
+ * channels come again within such a line: then it is their line. Others are left as they are, and the sums of their
+ * lines go through memory.
+ */
+#define SIDE 8
+#define SIDE_LINES 64 /* added up before they join the sums before them: short chains round less */
+#define SIDE_WIDTH (SIDE * CPU_LANES)
+
+static inline bool side_by_side(cpu_part *q)
+{
+    if (SIDE_WIDTH % q->cols != 0 || q->width % SIDE_WIDTH != 0 || q->stride != q->width) return false;
+    const int64_t n = q->lines * q->width + q->tail;
+    q->width = q->stride = SIDE_WIDTH;
+    q->lines = n / SIDE_WIDTH;
+    q->tail = n % SIDE_WIDTH;
+    return true;
+}
 
 /* What a piece needs of its channels, laid out as a line. */
 typedef struct lines {

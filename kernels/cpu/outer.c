@@ -180,26 +180,45 @@ int CPU_ISA(outer)(sag_kernel_env *env, const patches *x, int64_t pixels, const 
 
 #define SUM_ROWS 512 /* rows of one partial sum */
 
+/* Columns that come again every `vectors` vectors: their sums stay in registers. Returns how much of x it took. */
+CPU_INLINE int64_t sum_side_by_side(const float *x, int64_t n, int64_t cols, float *s, int vectors)
+{
+    const int64_t width = vectors * CPU_LANES;
+    if (width % cols != 0) return 0;
+    cpu_vec sum[8] = {0};
+    float line[8 * CPU_LANES];
+    int64_t i = 0;
+    for (; i + width <= n; i += width)
+        for (int k = 0; k < vectors; k++) sum[k] += cpu_load(x + i + k * CPU_LANES);
+    memcpy(line, sum, sizeof line);
+    for (int64_t j = 0; j < width; j++) s[j % cols] += line[j];
+    return i;
+}
+
+static void sum_block(const float *x, int64_t rows, int64_t cols, float *s)
+{
+    const int64_t n = rows * cols;
+    gemm_clear(s, cols);
+    int64_t i = sum_side_by_side(x, n, cols, s, 8);
+    if (i == 0) i = sum_side_by_side(x, n, cols, s, 6); /* multiples of 3 */
+    for (; i < n; i += cols)
+        for (int64_t j = 0; j < cols; j++) s[j] += x[i + j];
+}
+
 int CPU_ISA(column_sum)(sag_kernel_env *env, const float *x, int64_t rows, int64_t cols, float *y, int accumulate)
 {
-    /* Of few columns, CPU_LANES rows are taken as one. */
-    int64_t fold = cols < CPU_LANES ? CPU_LANES : 1, wide = fold * cols, blocks = cpu_ceil_div(rows, SUM_ROWS);
-    float *sums = env->scratch(env, (size_t)(blocks * wide) * sizeof(float));
+    int64_t blocks = cpu_ceil_div(rows, SUM_ROWS);
+    float *sums = env->scratch(env, (size_t)(blocks * cols) * sizeof(float));
     if (!sums) return SAG_KERNEL_NO_MEMORY;
     int threads = rows * cols < 65536 ? 1 : env->threads;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (int64_t b = 0; b < blocks; b++) {
-        float *s = sums + b * wide;
-        gemm_clear(s, wide);
-        int64_t m = b * SUM_ROWS, end = cpu_min64(rows, m + SUM_ROWS);
-        for (; m + fold <= end; m += fold)
-            for (int64_t j = 0; j < wide; j++) s[j] += x[m * cols + j];
-        for (; m < end; m++)
-            for (int64_t j = 0; j < cols; j++) s[j] += x[m * cols + j];
+        const int64_t first = b * SUM_ROWS;
+        sum_block(x + first * cols, cpu_min64(SUM_ROWS, rows - first), cols, sums + b * cols);
     }
     for (int64_t j = 0; j < cols; j++) {
         double s = accumulate ? (double)y[j] : 0.0;
-        for (int64_t b = 0; b < blocks * fold; b++) s += (double)sums[b * cols + j];
+        for (int64_t b = 0; b < blocks; b++) s += (double)sums[b * cols + j];
         y[j] = (float)s;
     }
     return SAG_KERNEL_OK;

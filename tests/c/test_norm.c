@@ -23,6 +23,9 @@ static const norm_case cases[] = {
     {6, 4, 4, 33, 3, true, true, {0, 0.1, 1e-4, 1, 0}, 0},
     {7, 1, 1, 1200, 5, true, true, {1, 0.1, 1e-5, 0, 1}, 0},
     {9, 21, 22, 24, 5, true, true, {1, 0.1, 1e-5, 1, 1}, 0},
+    {3, 17, 19, 16, 0, true, true, {1, 0.1, 1e-5, 1, 0}, 0}, /* channels that come again within a few vectors */
+    {4, 11, 23, 32, 3, true, true, {1, 0.1, 1e-5, 0, 1}, 0},
+    {2, 9, 15, 128, 0, true, true, {1, 0.1, 1e-5, 1, 0}, 0},
     {4, 31, 29, 6, 0, true, true, {1, 0.1, 1e-5, 0, 0}, 300}, /* mean much larger than the spread */
 };
 enum { CASES = sizeof cases / sizeof *cases };

@@ -349,13 +349,14 @@ static void test_threads(void **state)
     release(&p);
 }
 
-/* Large tiles against the plain loops too, so that sums over several tiles are right. */
+/* Large tiles against the plain loops too, so that sums over several tiles are right; and enough for stores that go past
+ * the caches, from the middle of a line to the middle of another. */
 static void test_large(void **state)
 {
     (void)state;
-    static const int32_t layers[] = {5, 70, 1500, 0, 0, 200000, 3000, 27, 70, 1500};
-    problem p = make_problem(layers, 2, 290000, 3070, 1527);
-    double *w = widen(p.in[W]), *u = widen(p.in[U]), *v = widen(p.in[V]), sigma[2];
+    static const int32_t layers[] = {5, 70, 1500, 0, 0, 200000, 3000, 27, 70, 1500, 300003, 701, 1201, 3070, 1527};
+    problem p = make_problem(layers, 3, 1142000, 3771, 2728);
+    double *w = widen(p.in[W]), *u = widen(p.in[U]), *v = widen(p.in[V]), sigma[3];
     double *wn = malloc((size_t)p.n * sizeof *wn);
     reference(&p, w, u, v, sigma, wn, 1, 1e-12);
     sag_tensor *y = apply(SAG_OP_spectral_norm, p.in, NULL);

@@ -229,6 +229,85 @@ static void views_of_a_slab(void **state)
     for (int i = 0; i < 7; i++) sag_tensor_release(all[i]);
 }
 
+/* So that a gradient of n floats that nobody writes or clears is not 0 by chance. */
+static void spoil(int64_t n)
+{
+    sag_tensor *t = make_tensor(sag_shape1(n), 1);
+    double nan = NAN;
+    assert_ok(sag_op_apply(testing_context(), SAG_OP_fill, &t, &nan, NULL));
+    sag_tensor_release(t);
+}
+
+/* Parts that lie apart, abut, overlap and come again, one or two in a call, against sums in a plain array. */
+static void parts_in_any_order(void **state)
+{
+    (void)state;
+    enum { N = 64, LONGEST = 24 };
+    sag_tensor *slab = leaf(sag_shape1(N), 50);
+    uint32_t random = 12345;
+    for (int round = 0; round < 60; round++) {
+        double want[N] = {0};
+        sag_tensor_release_grad(slab);
+        spoil(N);
+        for (int call = 0; call < 1 + round % 7; call++) {
+            int at[2], n = 0;
+            for (int k = 0; k < 3; k++) {
+                random = random * 1664525u + 1013904223u;
+                if (k < 2) at[k] = (int)(random >> 8) % (N - LONGEST + 1);
+                else n = 1 + (int)(random >> 8) % LONGEST;
+            }
+            sag_tensor *a = view(slab, at[0], sag_shape1(n)), *b = view(slab, at[1], sag_shape1(n));
+            sag_tensor *r = make_tensor(sag_shape1(n), (uint64_t)call + 51);
+            backward_with(round % 2 ? two_in(SAG_OP_sub, a, b) : one_in(SAG_OP_scale, a, (double[]){2, 0}), r);
+            for (int i = 0; i < n; i++) {
+                want[at[0] + i] += (round % 2 ? 1 : 2) * (double)f32(r)[i];
+                if (round % 2) want[at[1] + i] -= (double)f32(r)[i];
+            }
+            sag_tensor *all[] = {a, b, r};
+            for (int i = 0; i < 3; i++) sag_tensor_release(all[i]);
+        }
+        assert_close(grad(slab), want, N, 1e-6);
+        for (int i = 0; i < N; i++) assert_true(want[i] != 0 || grad(slab)[i] == 0);
+    }
+    sag_tensor_release(slab);
+}
+
+static int64_t fills(void)
+{
+    sag_profile_row rows[64];
+    const int n = sag_profile_read(testing_context(), rows, 64);
+    for (int i = 0; i < n; i++) {
+        if (strcmp(rows[i].kernel, "fill") == 0) return rows[i].calls;
+    }
+    return 0;
+}
+
+/* What calls write is not cleared before; the one gap that they leave is, once. */
+static void only_gaps_are_cleared(void **state)
+{
+    (void)state;
+    sag_context *ctx = testing_context();
+    sag_tensor *slab = leaf(sag_shape1(20), 60), *a = view(slab, 0, sag_shape1(6)), *b = view(slab, 6, sag_shape1(6));
+    sag_tensor *c = view(slab, 14, sag_shape1(6)), *r = make_tensor(sag_shape1(6), 61);
+    spoil(20);
+    sag_profile_enable(ctx, true);
+    sag_profile_reset(ctx);
+    backward_with(two_in(SAG_OP_add, a, c), r);
+    backward_with(one_in(SAG_OP_scale, b, (double[]){2, 0}), r);
+    assert_int_equal(fills(), 0);
+    double want[20] = {0};
+    for (int i = 0; i < 6; i++) {
+        want[i] = want[14 + i] = (double)f32(r)[i];
+        want[6 + i] = 2 * (double)f32(r)[i];
+    }
+    assert_close(grad(slab), want, 20, 1e-6);
+    assert_close(grad(slab), want, 20, 1e-6);
+    assert_int_equal(fills(), 1);
+    sag_profile_enable(ctx, false);
+    sag_tensor *all[] = {slab, a, b, c, r};
+    for (int i = 0; i < 5; i++) sag_tensor_release(all[i]);
+}
+
 static void views_of_an_intermediate(void **state)
 {
     (void)state;
@@ -547,6 +626,8 @@ int main(void)
         cmocka_unit_test(residual_chains),
         cmocka_unit_test(sums_of_one_intermediate),
         cmocka_unit_test(views_of_a_slab),
+        cmocka_unit_test(parts_in_any_order),
+        cmocka_unit_test(only_gaps_are_cleared),
         cmocka_unit_test(views_of_an_intermediate),
         cmocka_unit_test(frozen_leaves),
         cmocka_unit_test(no_grad),
