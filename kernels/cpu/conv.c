@@ -1,5 +1,6 @@
 /*
- * conv.c - conv2d in its three directions, each one matrix product over patches (gemm.c, outer.c).
+ * conv.c - conv2d in its three directions, each one matrix product over patches (gemm.c, outer.c), unless winograd.c or
+ * few_channels.c has a faster way.
  *
  * fwd:   y[m][k] = b[k] + sum over (r, s, c) of (patch of x at m) * w[k][r][s][c]
  *

@@ -389,7 +389,9 @@ static int collect(sag_kernel_env *env, const few_job *j, float *y, const float 
 bool CPU_ISA(few_suits)(const conv_args *a, few_way way)
 {
     int64_t few = cpu_min64(a->c, a->k), many = a->c < a->k ? a->k : a->c;
-    if (a->stride != 1 || a->r > FEW_TAPS || a->s > FEW_TAPS || few > FEW || many < 8) return false;
+    if (a->stride != 1 || a->r > FEW_TAPS || a->s > FEW_TAPS || many < 8) return false;
+    bool flat = way == FEW_BWD_W && a->r == 1 && a->s == 1 && a->pad_h == 0 && a->pad_w == 0;
+    if (flat ? few * many > FEW_FLAT : few > FEW) return false;
     if (way != FEW_BWD_W && (way == FEW_FWD) == (a->c < a->k)) return true;
     return CPU_LANES == 16 || many % CPU_LANES == 0; /* the others have no loads of parts of a vector */
 }

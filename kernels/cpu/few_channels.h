@@ -9,7 +9,9 @@
  *
  * The data gradient is the other's forward pass with its taps turned by 180 degrees, and the weight gradient where y
  * has the few channels sums over the pixels of x, turned as well. Rows of the few are copied with their borders of
- * zeros; the many are read and written in place, ahead of time where memory would be waited for.
+ * zeros; the many are read and written in place, and fetched ahead, or the loops would wait for memory. The weight
+ * gradient of a 1x1 kernel is weigh's as well, up to FEW_FLAT weights: its pixels follow one another, nothing is
+ * copied.
  */
 #ifndef SAG_CPU_FEW_CHANNELS_H
 #define SAG_CPU_FEW_CHANNELS_H
@@ -20,6 +22,7 @@
 #define FEW 4
 #define FEW_TAPS 7      /* R and S at most */
 #define FEW_FLOATS 8192 /* of the many channels' map in a band of rows, about: they stay in L1 */
+#define FEW_FLAT 16384  /* weights of a 1x1 kernel at most: a chunk's sums stay in L2 */
 #define FEW_SMALL 32768 /* multiply-adds that one thread does alone */
 
 typedef enum few_way { FEW_FWD, FEW_BWD_X, FEW_BWD_W } few_way;
@@ -42,6 +45,12 @@ typedef struct few_job {
 
 /* turned: of dy as seen from the pixels of x */
 few_job CPU_ISA(few_job_of)(const conv_args *a, bool turned);
+
+/* A 1x1 kernel without borders: a patch is a pixel, and all pixels follow one another. */
+static inline bool few_flat(const patches *p)
+{
+    return p->r == 1 && p->s == 1 && p->top == 0 && p->left == 0;
+}
 
 /* Where w has tap (r, s) of `in` and the channels f and n. */
 static inline int64_t few_weight_at(const few_job *j, int64_t r, int64_t s, int64_t f, int64_t n)

@@ -58,8 +58,8 @@ typedef void weigh_kernel(weigh_walk *o, const float *few, const float *many, in
     X(1, 1, v)                                                                                                         \
     X(1, 2, v)                                                                                                         \
     X(1, 3, v)                                                                                                         \
-    X(1, 4, v) X(1, 5, v) X(1, 6, v) X(1, 7, v) X(1, 8, v) X(1, 9, v) X(1, 10, v) X(1, 11, v) X(1, 12, v) X(1, 13, v)  \
-        X(1, 14, v)
+    X(1, 4, v)                                                                                                         \
+    X(1, 5, v) X(1, 6, v) X(1, 7, v) X(1, 8, v) X(1, 9, v) X(1, 10, v) X(1, 11, v) X(1, 12, v) X(1, 13, v) X(1, 14, v)
 #define WEIGH_THREE(X, v) X(3, 3, v) X(3, 6, v) X(3, 9, v)
 #else
 #define WEIGH_RUNS(X, v) X(1, 1, v) X(1, 2, v) X(1, 3, v) X(1, 4, v) X(1, 5, v) X(1, 6, v)
@@ -89,10 +89,13 @@ static void weigh_chunk(const few_job *j, weigh_walk *o, const float *few, const
 {
     const patches *p = &j->in;
     int64_t run = p->s * j->few, pieces = cpu_ceil_div(run, GEMM_MR), each = cpu_ceil_div(run, pieces);
+    int64_t pixels = o->rows * o->cols;
+    o->ahead = many + pixels * j->many;
     for (int64_t n = 0; n < j->many; n += GEMM_NR, many += GEMM_NR, sums += GEMM_NR) {
         int64_t cols = cpu_min64(GEMM_NR, j->many - n);
         int vectors = cols > CPU_LANES ? 2 : 1;
         int64_t left = cols - (vectors - 1) * CPU_LANES;
+        if (few_flat(p) && n > 0 && n + GEMM_NR >= j->many) o->ahead = few + pixels * j->few;
         weigh_kernel *three = p->r % 3 == 0 ? weigh_three(run, vectors) : NULL;
         for (int64_t r = 0; r < p->r; r += three ? 3 : 1) {
             const float *a = few + r * o->line;
@@ -130,31 +133,30 @@ static int weigh(sag_kernel_env *env, const few_job *j, const float *many, float
 {
     const patches *p = &j->in;
     few_band b = few_band_of(j);
+    bool flat = few_flat(p);
     int64_t depth = p->r * p->s * j->few, ld = round_up(j->many, CPU_LANES), n = round_up((depth + 1) * ld, 16);
+    int64_t pixels = j->images * p->rows * p->cols, each = cpu_ceil_div(FEW_FLOATS, j->many + j->few);
     /* Slices: enough for 32 pieces of work, none below a few chunks. */
-    int64_t chunks = j->images * j->bands, slices = cpu_min64(32, cpu_ceil_div(chunks, 4));
+    int64_t chunks = flat ? cpu_ceil_div(pixels, each) : j->images * j->bands,
+            slices = cpu_min64(32, cpu_ceil_div(chunks, 4));
     int64_t per_slice = cpu_ceil_div(chunks, slices);
     slices = cpu_ceil_div(chunks, per_slice);
-    int threads = j->images * p->rows * p->cols * depth * j->many < FEW_SMALL ? 1 : env->threads;
+    int threads = pixels * depth * j->many < FEW_SMALL ? 1 : env->threads;
     float *sums = env->scratch(env, (size_t)(slices * n + threads * b.floats) * sizeof *sums);
     if (!sums) return SAG_KERNEL_NO_MEMORY;
     float *bands = sums + slices * n;
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
     for (int64_t t = 0; t < slices; t++) {
         float *band = bands + omp_get_thread_num() * b.floats, *s = sums + t * n;
-        weigh_walk o = {.cols = p->cols,
-                        .few = j->few,
-                        .line = b.row_ld,
-                        .many = j->many,
-                        .ld = ld,
-                        .sums_line = p->s * j->few * ld};
+        weigh_walk o = {.few = j->few, .line = b.row_ld, .many = j->many, .ld = ld, .sums_line = p->s * j->few * ld};
         for (int64_t c = t * per_slice; c < cpu_min64(chunks, (t + 1) * per_slice); c++, o.add = true) {
             int64_t image = c / j->bands, i0 = c % j->bands * j->out_rows;
-            const float *g = many + (image * p->rows + i0) * p->cols * j->many;
-            o.rows = cpu_min64(j->out_rows, p->rows - i0);
-            o.ahead = g + o.rows * o.cols * j->many;
-            few_copy_band(j, &b, image, i0, o.rows, band);
-            weigh_chunk(j, &o, band, g, s);
+            int64_t m = flat ? c * each : (image * p->rows + i0) * p->cols;
+            const float *g = many + m * j->many, *few = flat ? p->x + m * j->few : band;
+            o.rows = flat ? 1 : cpu_min64(j->out_rows, p->rows - i0);
+            o.cols = flat ? cpu_min64(each, pixels - m) : p->cols;
+            if (!flat) few_copy_band(j, &b, image, i0, o.rows, band);
+            weigh_chunk(j, &o, few, g, s);
             if (db) add_pixels(j, &o, g, s + depth * ld);
         }
     }

@@ -116,8 +116,8 @@ static void band_slice(const outer_job *o, const band_shape *b, int64_t c0, int6
     for (int64_t c = c0; c < c1; c++, add = true) {
         int64_t image = c / b->bands, i0 = c % b->bands * b->out_rows, rows = cpu_min64(b->out_rows, x->rows - i0);
         tile_walk walk = {.segments = rows, .depth = x->cols, .b_at = at, .b_step = x->stride * x->c};
-        CPU_ISA(patches_copy_rows)(x, image, i0 * x->stride + x->top, (rows - 1) * x->stride + x->r, b->in_cols,
-                                   b->row_ld, band);
+        CPU_ISA(patches_copy_rows)
+        (x, image, i0 * x->stride + x->top, (rows - 1) * x->stride + x->r, b->in_cols, b->row_ld, band);
         gemm_clear(band + ((rows - 1) * x->stride + x->r) * b->row_ld, GEMM_NR);
         pack_g(o, (image * x->rows + i0) * x->cols, rows * x->cols, g);
         for (int64_t r = 0; r < x->r; r++) outer_tiles(o, &walk, g, band + r * b->row_ld, run, dw + r * run, add);

@@ -1,6 +1,6 @@
 /*
  * bench_conv.c - GFLOP/s of the convolution kernels by shape and direction. Not a test.
- *   bench_conv [threads] [substring of a shape's name, or conv:N,H,C,K up:.. pool:..] [relu] [residual | half]
+ *   bench_conv [threads] [substring of a shape's name, or conv:N,H,C,K[,R] up:.. pool:..] [relu] [residual | half]
  * relu, residual (half: of half the size): folded into the op.
  * Multiplies that the fused forms save are not counted, those that Winograd's algorithm saves are: its rate may be
  * above the machine's. Behind each rate: how many times faster than without Winograd. Medians of runs that take turns.
@@ -103,10 +103,10 @@ int main(int argc, char **argv)
     printf("%s, %d threads; GFLOP/s\n%-34s %8s %5s %8s %5s %8s %5s\n", cpu->detail(), env.threads, "shape", "fwd", "x",
            "bwd_x", "x", "bwd_w", "x");
     bench_shape one = {PLAIN, 0, 0, 0, 0, 3, 1};
-    long long n_, h_, c_, k_;
+    long long n_, h_, c_, k_, r_ = 3;
     char form_[8];
-    bool own = argc > 2 && sscanf(argv[2], "%7[a-z]:%lld,%lld,%lld,%lld", form_, &n_, &h_, &c_, &k_) == 5;
-    if (own) one = (bench_shape){form_[0] == 'u' ? UP : form_[0] == 'p' ? POOL : PLAIN, n_, h_, c_, k_, 3, 1};
+    bool own = argc > 2 && sscanf(argv[2], "%7[a-z]:%lld,%lld,%lld,%lld,%lld", form_, &n_, &h_, &c_, &k_, &r_) >= 5;
+    if (own) one = (bench_shape){form_[0] == 'u' ? UP : form_[0] == 'p' ? POOL : PLAIN, n_, h_, c_, k_, r_, 1};
     bool relu = false, residual = false, half = false;
     for (int i = 3; i < argc; i++) {
         relu |= strcmp(argv[i], "relu") == 0;
