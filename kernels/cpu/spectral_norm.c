@@ -21,7 +21,6 @@
  * Norms, sigma and h are summed in f64. Tiles and products: spectral_plan.c.
  */
 #include "kernels/cpu/spectral_plan.h"
-#include "kernels/cpu/stream.h"
 
 #define TINY_SIGMA 1e-30f
 #define COPY_BLOCK 65536
@@ -106,31 +105,21 @@ static void find_sigma(sag_kernel_env *env, const sn_plan *p, const sn_run *run,
     }
 }
 
-static void scale(float *restrict to, const float *restrict from, int64_t n, float factor, bool stream)
-{
-    int64_t i = 0;
-    if (stream) {
-        for (const int64_t head = cpu_stream_head(to, n); i < head; i++) to[i] = from[i] * factor;
-        for (; i + CPU_LANES <= n; i += CPU_LANES) cpu_stream(to + i, cpu_load(from + i) * factor);
-    }
-#pragma omp simd
-    for (int64_t k = i; k < n; k++) to[k] = from[k] * factor;
-}
-
 /* wn = W / sigma */
 static void divide(sag_kernel_env *env, const sn_plan *p, const sn_run *run)
 {
     const spectral_norm_args *a = p->a;
-    const bool stream = a->n * (int64_t)sizeof *a->wn >= CPU_STREAM_FROM;
 #pragma omp parallel num_threads(env->threads) if (run->threaded)
     {
         const cpu_share own = cpu_share_of(run->tiles);
         for (int64_t i = run->tile + own.first; i < run->tile + own.end; i++) {
             const sn_layer *l = &p->layers[p->tiles[i].layer];
             const int64_t at = p->tiles[i].row * l->cols, count = p->tiles[i].rows * l->cols;
-            scale(a->wn + l->offset + at, l->w + at, count, factor_of(a->sigma[p->tiles[i].layer]), stream);
+            const float *restrict from = l->w + at, factor = factor_of(a->sigma[p->tiles[i].layer]);
+            float *restrict to = a->wn + l->offset + at;
+#pragma omp simd
+            for (int64_t k = 0; k < count; k++) to[k] = from[k] * factor;
         }
-        cpu_stream_end();
     }
 }
 

@@ -181,7 +181,9 @@ static int run_own(sag_kernel_env *env, const wino_conv *j)
     if (!u || !memory) return SAG_KERNEL_NO_MEMORY;
     int64_t chains = cpu_ceil_div(j->depth, CHAIN), strips = cpu_ceil_div(j->k, GEMM_NR), taken = 0;
     tile_grid in = wino_grid(&j->in, j->in.x, j->in.h, j->in.w, j->c);
-    tile_grid out = wino_grid(&j->in, j->y, j->out_h, j->out_w, j->k);
+    tile_grid out = wino_grid(&j->in, j->y, j->out_h, j->out_w, j->k), beside = out;
+    beside.x = j->beside;
+    bool comes = j->finish == MASK || j->finish == ADD;
 #pragma omp parallel num_threads(env->threads) if (env->threads > 1)
     {
 #pragma omp for schedule(static)
@@ -198,6 +200,7 @@ static int run_own(sag_kernel_env *env, const wino_conv *j)
             for (int f = 0; f < WINO_FREQS; f++) {
                 tile_grid_prefetch(&in, next, j->tiles, f, WINO_FREQS, 0, j->c, 0);
                 tile_grid_prefetch(&out, first, tiles, f, WINO_FREQS, 0, j->k, 1);
+                if (comes) tile_grid_prefetch(&beside, first, tiles, f, WINO_FREQS, 0, j->k, 0);
                 for (int64_t k = 0; k < j->k; k += GEMM_NR)
                     for (int64_t c = 0, depth, width = strip_width(j, k); c < j->depth; c += depth) {
                         depth = chain_depth(j, c);
@@ -291,16 +294,19 @@ static void set_tiles(wino_conv *j, const conv_args *a)
 
 int CPU_ISA(winograd_fwd)(sag_kernel_env *env, const conv_args *a)
 {
-    wino_conv j = {.in = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w, .relu = a->relu},
-                   .w = a->w,
-                   .bias = a->b,
-                   .y = a->y,
-                   .beside = a->residual,
-                   .finish = !a->residual ? AS_IT_IS : a->residual_half ? ADD_HALF : ADD,
-                   .c = a->c,
-                   .k = a->k,
-                   .out_h = a->p,
-                   .out_w = a->q};
+    wino_conv j = {
+        .in = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w, .relu = a->relu},
+        .w = a->w,
+        .bias = a->b,
+        .y = a->y,
+        .beside = a->residual,
+        .finish = !a->residual       ? AS_IT_IS
+                  : a->residual_half ? ADD_HALF
+                                     : ADD,
+        .c = a->c,
+        .k = a->k,
+        .out_h = a->p,
+        .out_w = a->q};
     set_tiles(&j, a);
     return run(env, &j);
 }
