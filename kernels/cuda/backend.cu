@@ -146,6 +146,13 @@ static int open_cuda(void **state)
     return SAG_KERNEL_OK;
 }
 
+/* What was given back to the pool, and would stay there, goes back to the card. */
+static void empty_pool(void)
+{
+    cudaMemPool_t pool;
+    if (cudaDeviceGetDefaultMemPool(&pool, 0) == cudaSuccess) cudaMemPoolTrimTo(pool, 0);
+}
+
 static void close_quay(cuda_device *d)
 {
     for (auto &q : d->quay) {
@@ -163,8 +170,7 @@ static void close_cuda(void *state)
     cuda_blas_close(d);
     cudaStreamSynchronize(d->stream);
     close_quay(d);
-    cudaMemPool_t pool;
-    if (!open_devices && cudaDeviceGetDefaultMemPool(&pool, 0) == cudaSuccess) cudaMemPoolTrimTo(pool, 0);
+    if (!open_devices) empty_pool();
     cudaStreamDestroy(d->stream);
     cudaGetLastError();
     free(d->plain);
@@ -285,6 +291,8 @@ static int zero(void *state, void *p, size_t bytes)
 static int capture_begin(void *state)
 {
     cuda_device *d = (cuda_device *)state;
+    CUDA_TRY(synchronize(d));
+    empty_pool(); /* what is asked for during the capture does not come from there */
     CUDA_TRY(cuda_report(cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal), "beginning a capture"));
     d->capturing = true;
     return SAG_KERNEL_OK;
