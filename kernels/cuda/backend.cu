@@ -120,6 +120,19 @@ cuda_device *cuda_device_of(const sag_kernel_env *env)
     return d;
 }
 
+extern "C" unsigned *cuda_counters(const sag_kernel_env *env)
+{
+    const cuda_device *d = cuda_device_of(env);
+    return d ? d->counters : NULL;
+}
+
+static int make_counters(cuda_device *d)
+{
+    const size_t bytes = CUDA_COUNTERS * sizeof *d->counters;
+    CUDA_TRY(cuda_report(cudaMallocAsync((void **)&d->counters, bytes, d->stream), "asking for memory"));
+    return cuda_report(cudaMemsetAsync(d->counters, 0, bytes, d->stream), "clearing memory");
+}
+
 static int open_cuda(void **state)
 {
     *state = NULL;
@@ -139,6 +152,13 @@ static int open_cuda(void **state)
     if (cudaDeviceGetDefaultMemPool(&pool, 0) == cudaSuccess) {
         unsigned long long all = UINT64_MAX;
         cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all);
+    }
+    r = make_counters(d);
+    if (r != SAG_KERNEL_OK) {
+        if (d->counters) cudaFreeAsync(d->counters, d->stream);
+        cudaStreamDestroy(d->stream);
+        free(d);
+        return r;
     }
     d->next = open_devices;
     open_devices = d;
@@ -168,6 +188,7 @@ static void close_cuda(void *state)
     *at = d->next;
     cudaStreamSynchronize(d->stream);
     cuda_blas_close(d);
+    cudaFreeAsync(d->counters, d->stream);
     cudaStreamSynchronize(d->stream);
     close_quay(d);
     if (!open_devices) empty_pool();
