@@ -78,10 +78,13 @@ static inline int64_t cuda_ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
 }
-/* Blocks for n items at `per` items a block: what a grid can hold, the kernel strides over the rest. */
+/* Blocks for n items at `per` items a block: at most `most`, the kernel strides over the rest. */
 static inline unsigned cuda_blocks(int64_t n, int64_t per, int64_t most = 1 << 16)
 {
     int64_t blocks = cuda_ceil_div(n, per);
+#ifdef SAGAN_CUDA_EMULATOR
+    most = cuda_emulator_blocks(most); /* a test may want fewer */
+#endif
     return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
 }
 

@@ -275,6 +275,13 @@ void warp_meet(unsigned mask, const char *what, cuda_emulator_site at, void (*me
 
 using namespace emulator;
 
+int64_t cuda_emulator_blocks(int64_t most)
+{
+    const char *fewer = getenv("SAGAN_EMULATOR_BLOCKS");
+    const int64_t limit = fewer && *fewer ? atoll(fewer) : most;
+    return limit < most ? limit : most;
+}
+
 void cuda_emulator_barrier(cuda_emulator_site at)
 {
     thread *self = block.now;
