@@ -192,8 +192,7 @@ static int l_recording_close(lua_State *L)
     capture *c = *(capture **)lua_touserdata(L, 1);
     if (!c || !c->recording) return 0;
     c->recording = false;
-    sag_graph *graph = NULL;
-    if (sag_capture_end(c->ctx, &graph) == SAG_OK) sag_graph_destroy(graph);
+    sag_capture_end(c->ctx, NULL);
     return 0;
 }
 
@@ -203,7 +202,8 @@ static void leave_scope(lsag_state *s, lsag_tensor *u, int depth)
     lsag_scope_leave(s, u);
 }
 
-/* Calls the function while its ops are recorded, keeps its results, and launches once, since recording runs nothing. */
+/* Calls the function while its ops are recorded, keeps its results, and launches once, since recording runs nothing. What it
+ * makes besides goes before the recording ends: what is there then costs a copy at each replay (graph.c). */
 static int record(lua_State *L, capture *c)
 {
     capture **guarded = lua_newuserdatauv(L, sizeof *guarded, 0);
@@ -220,8 +220,9 @@ static int record(lua_State *L, capture *c)
     lsag_check_status(L, status);
     c->recording = true;
     *guarded = c;
+    lua_pushcfunction(L, l_scope);
     lua_getiuservalue(L, 1, 1);
-    lua_call(L, 0, LUA_MULTRET);
+    lua_call(L, 1, LUA_MULTRET);
     int n = lua_gettop(L) - 2;
     c->recording = false;
     lsag_check_status(L, sag_capture_end(c->ctx, &c->graph));

@@ -59,6 +59,8 @@ sag_status sag_context_create(sag_device device, sag_context **out)
     ctx->path = "";
     ctx->recording = true;
     sag_heap_init(&ctx->heap, device == SAG_CPU);
+    sag_heap_init(&ctx->replays, device == SAG_CPU);
+    ctx->replays.replayed = true;
     const char *exact = getenv("SAGAN_EXACT_MEMORY");
     ctx->exact = exact && strcmp(exact, "1") == 0;
     if (b->open(&ctx->state) != SAG_KERNEL_OK) {
@@ -93,10 +95,7 @@ void sag_context_unref(sag_context *ctx)
 void sag_context_destroy(sag_context *ctx)
 {
     if (!ctx) return;
-    if (ctx->recorded) { /* a recording that nobody ended */
-        sag_graph *g = NULL;
-        if (sag_capture_end(ctx, &g) == SAG_OK) sag_graph_destroy(g);
-    }
+    if (ctx->recorded) sag_capture_end(ctx, NULL); /* a recording that nobody ended */
     sag_tape_clear(ctx);
     sag_context_unref(ctx);
 }

@@ -217,6 +217,8 @@ struct sag_context {
     int64_t n_paths, cap_paths;
     sag_graph_memory *recorded; /* while a graph is recorded */
     int64_t recordings;
+    sag_heap replays; /* what recordings ask for; free but while one is under way (graph.c) */
+    int graphs;       /* that write to it, with the one that is recorded */
     bool exact; /* SAGAN_EXACT_MEMORY=1: each storage and scratch is the device's own block, for checkers of memory */
     /* profile */
     bool profiling;

@@ -208,7 +208,9 @@ sag_status sag_op_apply(sag_context *ctx, sag_op op, sag_tensor *const *in, cons
 typedef struct sag_graph sag_graph;
 /* Between begin and end the ops of `ctx` are recorded, not run; on the CPU begin returns SAG_ERR_UNSUPPORTED and the
  * caller simply calls its step each time. A read-back while recording is an error. Memory that the recording asks for
- * belongs to the graph, and what else it touches lives as long as the graph does: no op between replays can get it. */
+ * is written by replays alone, and what else it touches lives as long as the graph does: no op between replays can get it.
+ * Tensors that outlive the recording hold their content until the next replay of their own graph. `out` NULL: what was recorded is
+ * thrown away. */
 sag_status sag_capture_begin(sag_context *ctx);
 sag_status sag_capture_end(sag_context *ctx, sag_graph **out);
 sag_status sag_graph_launch(sag_graph *g);

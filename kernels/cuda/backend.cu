@@ -120,6 +120,19 @@ cuda_device *cuda_device_of(const sag_kernel_env *env)
     return d;
 }
 
+extern "C" unsigned *cuda_counters(const sag_kernel_env *env)
+{
+    const cuda_device *d = cuda_device_of(env);
+    return d ? d->counters : NULL;
+}
+
+static int make_counters(cuda_device *d)
+{
+    const size_t bytes = CUDA_COUNTERS * sizeof *d->counters;
+    CUDA_TRY(cuda_report(cudaMallocAsync((void **)&d->counters, bytes, d->stream), "asking for memory"));
+    return cuda_report(cudaMemsetAsync(d->counters, 0, bytes, d->stream), "clearing memory");
+}
+
 static int open_cuda(void **state)
 {
     *state = NULL;
@@ -140,10 +153,24 @@ static int open_cuda(void **state)
         unsigned long long all = UINT64_MAX;
         cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all);
     }
+    r = make_counters(d);
+    if (r != SAG_KERNEL_OK) {
+        if (d->counters) cudaFreeAsync(d->counters, d->stream);
+        cudaStreamDestroy(d->stream);
+        free(d);
+        return r;
+    }
     d->next = open_devices;
     open_devices = d;
     *state = d;
     return SAG_KERNEL_OK;
+}
+
+/* What was given back to the pool, and would stay there, goes back to the card. */
+static void empty_pool(void)
+{
+    cudaMemPool_t pool;
+    if (cudaDeviceGetDefaultMemPool(&pool, 0) == cudaSuccess) cudaMemPoolTrimTo(pool, 0);
 }
 
 static void close_quay(cuda_device *d)
@@ -161,10 +188,10 @@ static void close_cuda(void *state)
     *at = d->next;
     cudaStreamSynchronize(d->stream);
     cuda_blas_close(d);
+    cudaFreeAsync(d->counters, d->stream);
     cudaStreamSynchronize(d->stream);
     close_quay(d);
-    cudaMemPool_t pool;
-    if (!open_devices && cudaDeviceGetDefaultMemPool(&pool, 0) == cudaSuccess) cudaMemPoolTrimTo(pool, 0);
+    if (!open_devices) empty_pool();
     cudaStreamDestroy(d->stream);
     cudaGetLastError();
     free(d->plain);
@@ -285,6 +312,8 @@ static int zero(void *state, void *p, size_t bytes)
 static int capture_begin(void *state)
 {
     cuda_device *d = (cuda_device *)state;
+    CUDA_TRY(synchronize(d));
+    empty_pool(); /* what is asked for during the capture does not come from there */
     CUDA_TRY(cuda_report(cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal), "beginning a capture"));
     d->capturing = true;
     return SAG_KERNEL_OK;

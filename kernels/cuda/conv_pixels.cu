@@ -213,8 +213,8 @@ static int launch(sag_kernel_env *env, pixels_job *job, int64_t pixels, int phas
     const bool whole = can_be_whole && job->g.c % tile_type::chunk == 0 && conv_aligned(job->g.x);
     const int64_t blocks = cuda_ceil_div(pixels, ROWS) * cuda_ceil_div(job->g.k, COLS);
     if (blocks >= INT32_MAX) return SAG_KERNEL_UNSUPPORTED;
-    for (job->first_phase = 0; job->first_phase < phases; job->first_phase += 1 << 15) {
-        const unsigned z = (unsigned)conv_least(phases - job->first_phase, 1 << 15);
+    for (unsigned z; job->first_phase < phases; job->first_phase += (int)z) {
+        z = cuda_blocks(phases - job->first_phase, 1, 1 << 15);
         const dim3 grid((unsigned)blocks, 1, z);
         if (whole)
             CUDA_TRY(CUDA_LAUNCH(env, (conv_pixels_kernel<T, MATH, ROWS, COLS, WARPS_DOWN, can_be_whole>), grid,

@@ -8,7 +8,8 @@
  *   CUDA_DYNAMIC_SHARED(float, name);                                    instead of extern __shared__
  *
  * and threadIdx, blockIdx, blockDim, gridDim, __syncthreads, __syncwarp, __shfl_*_sync, __ballot_sync, __any_sync,
- * __all_sync, atomicAdd, atomicMax, atomicCAS, __ldg, the float functions of math.h, float2, float4, uint2, uint4, int4.
+ * __all_sync, __threadfence, atomicAdd, atomicInc, atomicMax, atomicCAS, __ldg, the float functions of math.h, float2, float4,
+ * uint2, uint4, int4.
  * Tensor-core products and asynchronous copies are in mma.cuh.
  *
  * Rules of DESIGN 3 that bind a kernel: no allocation but env->scratch, no read-back, no host synchronisation; results do
@@ -36,6 +37,10 @@ extern "C" {
 
 /* Keeps what the driver said for backend->last_error(), with the kernel's name. backend.cu */
 extern "C" int cuda_report(cudaError_t error, const char *what);
+/* CUDA_COUNTERS of them, all 0, for cuda_last_block: kernels of one stream share them, as they run one after another, and leave
+ * zeros behind. NULL without such memory. backend.cu */
+#define CUDA_COUNTERS ((int64_t)1 << 16)
+extern "C" unsigned *cuda_counters(const sag_kernel_env *env);
 /* Whether the card has what mma.cuh asks for (sm_80 and newer). backend.cu */
 extern "C" int cuda_tensor_cores(void);
 
@@ -73,10 +78,13 @@ static inline int64_t cuda_ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
 }
-/* Blocks for n items at `per` items a block: what a grid can hold, the kernel strides over the rest. */
+/* Blocks for n items at `per` items a block: at most `most`, the kernel strides over the rest. */
 static inline unsigned cuda_blocks(int64_t n, int64_t per, int64_t most = 1 << 16)
 {
     int64_t blocks = cuda_ceil_div(n, per);
+#ifdef SAGAN_CUDA_EMULATOR
+    most = cuda_emulator_blocks(most); /* a test may want fewer */
+#endif
     return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
 }
 
@@ -155,6 +163,23 @@ __device__ static inline float cuda_block_max(float x)
     if (lane == 0) part[warp] = x;
     __syncthreads();
     return cuda_warp_max(lane < warps ? part[lane] : -INFINITY);
+}
+
+/*
+ * Whether this block is the last of `blocks` to come here, told to every thread; what the others stored before they came is
+ * then there to be read. So the last block can combine what all have found, in an order that does not depend on which it is.
+ * *count is 0 before and after. Starts with a barrier.
+ */
+__device__ static inline bool cuda_last_block(unsigned *count, unsigned blocks)
+{
+    CUDA_SHARED(int, last, [1]);
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) last[0] = atomicInc(count, blocks - 1) == blocks - 1;
+    __syncthreads();
+    if (!last[0]) return false;
+    __threadfence();
+    return true;
 }
 
 #endif

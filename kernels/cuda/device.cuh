@@ -8,6 +8,7 @@ struct cuda_device {
     cudaStream_t stream;
     void *blas;      /* cuBLAS handle, made at the first product */
     void *workspace; /* its own, so that a product allocates nothing */
+    unsigned *counters;
     /* Pinned places that large copies to the card leave from, in turn, so that the host need not wait for the card. */
     struct {
         void *host;

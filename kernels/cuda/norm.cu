@@ -3,19 +3,60 @@
  *
  *   y = f((x - mean) * rstd * g + b),  g = gain + gain_offset (1 without gain), rstd = 1 / sqrt(var + eps)
  *
- * Three launches: moments of pieces, their combination (which also moves the running statistics), y. Each thread sums
- * d = x - p and d^2 about a pivot p near its own mean, in f32; threads and pieces are combined in f64 (Chan, Golub, LeVeque),
- * so a large mean costs no digits. Memory bounds it: x read twice, y written once. The last pass goes over the blocks backwards,
- * as the first left the end of x in the L2 cache. An image whose label has no row in the tables gives zeros.
+ * Two launches: moments of pieces, which its last blocks combine (they also move the running statistics), and y; not train: the
+ * running statistics, and y. Each thread sums d = x - p and d^2 about a pivot p near its own mean, in f32; threads and pieces
+ * are combined in f64 (Chan, Golub, LeVeque), so a large mean costs no digits. Memory bounds it: x read twice, y written once.
+ * The last pass goes over the blocks backwards, as the first left the end of x in the L2 cache. An image whose label has no
+ * row in the tables gives zeros.
  */
 #include "kernels/cuda/norm.cuh"
 
 int cuda_batch_norm_bwd(sag_kernel_env *env, const batch_norm_args *a);
 
-/* mean {parts,c} and squares {parts,c} (sum (x - mean)^2) of each piece. */
-template <typename T, int LANE>
-__global__ void __launch_bounds__(NORM_THREADS, 3) norm_moments_kernel(double *mean, double *squares, const T *x, norm_grid g)
+/* mean {parts,c} and squares {parts,c} (sum (x - mean)^2) of each piece; behind them those of the groups. */
+struct norm_moments {
+    double *mean, *squares;
+};
+
+/* Of the units first .. end - 1, each of `unit_rows` rows but the last one of all, for channel c: about the mean of the first. */
+__device__ static inline void moments_of_units(double *mean, double *squares, const norm_moments &m, int64_t first, int64_t end,
+                                               int64_t unit_rows, const norm_grid &g, int64_t c)
 {
+    const double pivot = m.mean[first * g.c + c];
+    double sum = 0.0, spread = 0.0;
+#pragma unroll 8
+    for (int64_t i = first; i < end; i++) {
+        const int64_t left = g.rows - i * unit_rows;
+        const double n = (double)(left < unit_rows ? left : unit_rows), off = m.mean[i * g.c + c] - pivot;
+        sum += n * off;
+        spread += m.squares[i * g.c + c] + n * off * off;
+    }
+    const double rows = (double)((end * unit_rows < g.rows ? end * unit_rows : g.rows) - first * unit_rows);
+    *mean = pivot + sum / rows;
+    *squares = spread - sum * sum / rows;
+}
+
+/* What the batch's mean and sum of squares about it are to forward, backward and later evaluation. */
+__device__ static inline void keep_moments(const batch_norm_args &a, int64_t c, double mean, double squares, double rows)
+{
+    a.mean[c] = (float)mean;
+    a.rstd[c] = (float)(1.0 / sqrt(squares / rows + (double)a.eps));
+    const double momentum = (double)a.momentum, unbiased = rows > 1.0 ? 1.0 / (rows - 1.0) : 1.0;
+    if (a.running_mean) {
+        const double r = (double)a.running_mean[c];
+        a.running_mean[c] = (float)(r + momentum * (mean - r));
+    }
+    if (a.running_var) {
+        const double r = (double)a.running_var[c];
+        a.running_var[c] = (float)(r + momentum * (squares * unbiased - r));
+    }
+}
+
+template <typename T, int LANE>
+__global__ void __launch_bounds__(NORM_THREADS, 3)
+    norm_moments_kernel(batch_norm_args a, norm_moments of_parts, norm_moments of_groups, norm_grid g, norm_groups groups)
+{
+    const T *x = (const T *)a.x;
     CUDA_SHARED(float, pivots, [NORM_THREADS * LANE]);
     CUDA_SHARED(float, firsts, [NORM_THREADS * LANE]);
     CUDA_SHARED(float, seconds, [NORM_THREADS * LANE]);
@@ -79,56 +120,32 @@ __global__ void __launch_bounds__(NORM_THREADS, 3) norm_moments_kernel(double *m
                 const double first = (double)firsts[l * width + j], off = (double)pivots[l * width + j] + first / (double)n - centre;
                 spread += (double)seconds[l * width + j] - first * first / (double)n + (double)n * off * off;
             }
-            mean[part * g.c + c0 + j] = centre;
-            squares[part * g.c + c0 + j] = spread;
+            of_parts.mean[part * g.c + c0 + j] = centre;
+            of_parts.squares[part * g.c + c0 + j] = spread;
         }
+        const int64_t own = c0 + tid; /* a channel a thread: a tile has no more channels than threads */
+        const bool adds = tid < width && own < g.c;
+        norm_gather(
+            groups, part, item % g.tiles,
+            [&](int64_t group, int64_t first, int64_t behind) {
+                const int64_t at = group * g.c + own;
+                if (adds) moments_of_units(of_groups.mean + at, of_groups.squares + at, of_parts, first, behind, g.part_rows, g, own);
+            },
+            [&] {
+                double mean, squares;
+                if (!adds) return;
+                moments_of_units(&mean, &squares, of_groups, 0, groups.groups, groups.size * g.part_rows, g, own);
+                keep_moments(a, own, mean, squares, (double)g.rows);
+            });
     }
 }
 
-#define FINISH_CHANNELS 32
-#define FINISH_LINES 32
-
-/* mean = sum n_i mean_i / M, then var = sum (squares_i + n_i (mean_i - mean)^2) / M; or both from the running statistics. */
-__global__ void __launch_bounds__(FINISH_CHANNELS * FINISH_LINES)
-    norm_finish_kernel(batch_norm_args a, const double *mean, const double *squares, norm_grid g)
+/* mean and rstd from the running statistics. */
+__global__ void __launch_bounds__(NORM_THREADS) norm_running_kernel(batch_norm_args a)
 {
-    CUDA_SHARED(double, table, [FINISH_LINES][FINISH_CHANNELS]);
-    const int line = (int)threadIdx.x / FINISH_CHANNELS;
-    for (int64_t c0 = (int64_t)blockIdx.x * FINISH_CHANNELS; c0 < a.c; c0 += (int64_t)gridDim.x * FINISH_CHANNELS) {
-        const int64_t c = c0 + (int)threadIdx.x % FINISH_CHANNELS;
-        const bool own = line == 0 && c < a.c;
-        if (!a.train) {
-            if (own) {
-                a.mean[c] = a.running_mean[c];
-                a.rstd[c] = (float)(1.0 / sqrt((double)a.running_var[c] + (double)a.eps));
-            }
-            continue;
-        }
-        const double rows = (double)g.rows;
-        double total = 0.0, spread = 0.0;
-        for (int64_t part = line; part < g.parts && c < a.c; part += FINISH_LINES) {
-            const int64_t left = g.rows - part * g.part_rows, n = left < g.part_rows ? left : g.part_rows;
-            total += (double)n * mean[part * a.c + c];
-        }
-        total = norm_over_lines<FINISH_CHANNELS, FINISH_LINES>(table, total) / rows;
-        for (int64_t part = line; part < g.parts && c < a.c; part += FINISH_LINES) {
-            const int64_t left = g.rows - part * g.part_rows, n = left < g.part_rows ? left : g.part_rows;
-            const double off = mean[part * a.c + c] - total;
-            spread += squares[part * a.c + c] + (double)n * off * off;
-        }
-        spread = norm_over_lines<FINISH_CHANNELS, FINISH_LINES>(table, spread);
-        if (!own) continue;
-        a.mean[c] = (float)total;
-        a.rstd[c] = (float)(1.0 / sqrt(spread / rows + (double)a.eps));
-        const double momentum = (double)a.momentum, unbiased = g.rows > 1 ? 1.0 / (rows - 1.0) : 1.0;
-        if (a.running_mean) {
-            const double r = (double)a.running_mean[c];
-            a.running_mean[c] = (float)(r + momentum * (total - r));
-        }
-        if (a.running_var) {
-            const double r = (double)a.running_var[c];
-            a.running_var[c] = (float)(r + momentum * (spread * unbiased - r));
-        }
+    for (int64_t c = (int64_t)blockIdx.x * NORM_THREADS + threadIdx.x; c < a.c; c += (int64_t)gridDim.x * NORM_THREADS) {
+        a.mean[c] = a.running_mean[c];
+        a.rstd[c] = (float)(1.0 / sqrt((double)a.running_var[c] + (double)a.eps));
     }
 }
 
@@ -172,16 +189,17 @@ template <typename T, int LANE> static int forward_lanes(sag_kernel_env *env, co
 {
     const norm_grid g = norm_grid_of(1, a->n * a->spatial, a->c, LANE);
     const unsigned blocks = cuda_blocks(g.parts * g.tiles, 1);
-    double *mean = NULL, *squares = NULL;
     if (a->train) {
-        const size_t table = (size_t)(g.parts * a->c) * sizeof *mean;
-        mean = (double *)env->scratch(env, table);
-        squares = (double *)env->scratch(env, table);
-        if (!mean || !squares) return SAG_KERNEL_NO_MEMORY;
-        CUDA_TRY(CUDA_LAUNCH(env, (norm_moments_kernel<T, LANE>), blocks, NORM_THREADS, 0, mean, squares, (const T *)a->x, g));
+        norm_groups groups;
+        if (!norm_groups_of(env, g.parts, g.tiles, &groups)) return SAG_KERNEL_UNSUPPORTED;
+        const int64_t parts = g.parts * a->c, all = parts + groups.groups * a->c;
+        double *table = (double *)env->scratch(env, (size_t)(2 * all) * sizeof *table);
+        if (!table) return SAG_KERNEL_NO_MEMORY;
+        const norm_moments of_parts = {table, table + all}, of_groups = {table + parts, table + all + parts};
+        CUDA_TRY(CUDA_LAUNCH(env, (norm_moments_kernel<T, LANE>), blocks, NORM_THREADS, 0, *a, of_parts, of_groups, g, groups));
+    } else {
+        CUDA_TRY(CUDA_LAUNCH(env, norm_running_kernel, cuda_blocks(a->c, NORM_THREADS), NORM_THREADS, 0, *a));
     }
-    CUDA_TRY(CUDA_LAUNCH(env, norm_finish_kernel, cuda_blocks(a->c, FINISH_CHANNELS), FINISH_CHANNELS * FINISH_LINES, 0, *a, mean, squares,
-                         g));
     return CUDA_LAUNCH(env, (norm_apply_kernel<T, LANE>), blocks, NORM_THREADS, 0, *a, g);
 }
 

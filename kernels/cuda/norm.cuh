@@ -85,6 +85,40 @@ template <typename T> struct norm_raw<1, T> {
     }
 };
 
+/*
+ * How the sums of pieces come together without a launch of their own: the block that finishes a group of pieces as its last adds them
+ * up, the block that finishes the last group of a tile of channels adds up the groups. One block for all pieces would read them
+ * for longer than a launch takes. The order is that of the pieces, whichever block it is.
+ */
+struct norm_groups {
+    unsigned *counters; /* {tiles, groups + 1} */
+    int64_t pieces, size, groups;
+};
+
+/* False: there are more channels than counters. */
+static inline bool norm_groups_of(sag_kernel_env *env, int64_t pieces, int64_t tiles, norm_groups *g)
+{
+    const int64_t side = 32; /* of the square of pieces, at most */
+    g->pieces = pieces;
+    g->size = pieces <= side * side ? side : cuda_ceil_div(pieces, side);
+    if (tiles * (side + 1) > CUDA_COUNTERS) g->size = pieces;
+    g->groups = cuda_ceil_div(pieces, g->size);
+    g->counters = cuda_counters(env);
+    return g->counters && tiles * (g->groups + 1) <= CUDA_COUNTERS;
+}
+
+/* The whole block, when it has stored what it found of (piece, tile): add(group, first piece, end) and finish(), each if it is the
+ * last block that they need. */
+template <typename Add, typename Finish>
+__device__ static inline void norm_gather(const norm_groups &g, int64_t piece, int64_t tile, Add add, Finish finish)
+{
+    unsigned *counters = g.counters + tile * (g.groups + 1);
+    const int64_t group = piece / g.size, first = group * g.size, end = first + g.size < g.pieces ? first + g.size : g.pieces;
+    if (!cuda_last_block(counters + group, (unsigned)(end - first))) return;
+    add(group, first, end);
+    if (cuda_last_block(counters + g.groups, (unsigned)g.groups)) finish();
+}
+
 /* Sum over the lines of a block of {lines, CHANNELS} threads, in order; every thread gets it. Starts and ends with a barrier. */
 template <int CHANNELS, int LINES> __device__ static inline double norm_over_lines(double (*table)[CHANNELS], double x)
 {

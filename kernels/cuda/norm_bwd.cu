@@ -5,10 +5,11 @@
  *   dx = rstd (g d - A / M - (x - mean) rstd B / M),  A = sum g d,  B = sum g d (x - mean) rstd    (train)
  *   dx = rstd g d                                                                                  (running statistics)
  *
- * Launches: sums of pieces, each inside one image so that it has one label, f32 within a thread and f64 beyond; the tables
- * and A, B from them, images of a class in order; dx. Memory bounds it: x and dy read twice, dx written once; the last pass
- * goes backwards over the blocks, as the first left their end in the L2 cache. The mask comes from x, by the very expression
- * that forward uses. An image whose label has no row in the tables counts nowhere and gets zeros.
+ * Two launches: sums of pieces, each inside one image so that it has one label, f32 within a thread and f64 beyond, which the
+ * last blocks add up to A, B and, where there is one class, dgain and dbias; then dx, and beside it in the same launch the tables of
+ * many classes, images of a class in order. Memory bounds it: x and dy read twice, dx written once; the last pass goes backwards
+ * over the blocks, as the first left their end in the L2 cache. The mask comes from x, by the very expression that forward
+ * uses. An image whose label has no row in the tables counts nowhere and gets zeros.
  */
 #include "kernels/cuda/norm.cuh"
 
@@ -19,10 +20,36 @@ __device__ static inline float gradient(const norm_channels<LANE> &own, int j, f
     return own.label < 0 || (relu && own.affine(j, centred) <= 0.0f) ? 0.0f : dy;
 }
 
-/* first {images,parts,c} = sum d, second = sum d (x - mean). g: of one image. */
+/* first {pieces,c} = sum d, second = sum d (x - mean). */
+struct norm_sums {
+    double *first, *second;
+};
+
+/* shift = rstd A / M, slope = rstd^2 B / M; NULL: not wanted. */
+struct norm_slopes {
+    float *shift, *slope;
+};
+
+/* The end of all sums: s1 = sum d, s2 = sum d (x - mean) of a channel, times each image's gain where images have labels. */
+__device__ static inline void keep_sums(const batch_norm_args &a, const norm_slopes &to, int64_t c, double s1, double s2)
+{
+    const double rstd = (double)a.rstd[c], rows = (double)(a.n * a.spatial);
+    double gain = 1.0;
+    if (!a.labels) {
+        gain = (double)norm_gain(a, 0, c);
+        if (a.dbias) cuda_put(a.dbias + c, (float)s1, a.accumulate_dbias);
+        if (a.dgain) cuda_put(a.dgain + c, (float)(rstd * s2), a.accumulate_dgain);
+    }
+    if (!to.shift) return;
+    to.shift[c] = (float)(rstd * (gain * s1) / rows);
+    to.slope[c] = (float)(rstd * rstd * (rstd * (gain * s2)) / rows);
+}
+
+/* The sums of each piece; behind them those of the groups (groups.pieces 0: nobody wants them). g: of one image. */
 template <typename T, int LANE>
 __global__ void __launch_bounds__(NORM_THREADS, 2)
-    norm_gradient_sums_kernel(double *first, double *second, batch_norm_args a, norm_grid g, int64_t images)
+    norm_gradient_sums_kernel(norm_sums of_pieces, norm_sums of_groups, batch_norm_args a, norm_slopes to, norm_grid g, int64_t images,
+                              norm_groups groups)
 {
     CUDA_SHARED(float, firsts, [NORM_THREADS * LANE]);
     CUDA_SHARED(float, seconds, [NORM_THREADS * LANE]);
@@ -72,85 +99,106 @@ __global__ void __launch_bounds__(NORM_THREADS, 2)
                 sum1 += (double)firsts[l * width + j];
                 sum2 += (double)seconds[l * width + j];
             }
-            first[piece * g.c + c0 + j] = sum1;
-            second[piece * g.c + c0 + j] = sum2;
+            of_pieces.first[piece * g.c + c0 + j] = sum1;
+            of_pieces.second[piece * g.c + c0 + j] = sum2;
         }
+        if (groups.pieces == 0) continue;
+        const int64_t own = c0 + tid; /* a channel a thread: a tile has no more channels than threads */
+        const bool adds = tid < width && own < g.c;
+        norm_gather(
+            groups, piece, item % g.tiles,
+            [&](int64_t group, int64_t from, int64_t behind) {
+                if (!adds) return;
+                double sum1 = 0.0, sum2 = 0.0;
+#pragma unroll 8
+                for (int64_t i = from; i < behind; i++) {
+                    const int64_t label = a.labels ? norm_label(a, i / g.parts) : -1; /* without a row: sums of 0 */
+                    const double gain = label < 0 ? 1.0 : (double)norm_gain(a, label, own);
+                    sum1 += gain * of_pieces.first[i * g.c + own];
+                    sum2 += gain * of_pieces.second[i * g.c + own];
+                }
+                of_groups.first[group * g.c + own] = sum1;
+                of_groups.second[group * g.c + own] = sum2;
+            },
+            [&] {
+                if (!adds) return;
+                double sum1 = 0.0, sum2 = 0.0;
+#pragma unroll 8
+                for (int64_t i = 0; i < groups.groups; i++) {
+                    sum1 += of_groups.first[i * g.c + own];
+                    sum2 += of_groups.second[i * g.c + own];
+                }
+                keep_sums(a, to, own, sum1, sum2);
+            });
     }
 }
 
-/*
- * Sums over images and their pieces for CHANNELS channels, LINES shares that are added in order. Tables (shift NULL): a block
- * for each class, which lists its images, to dgain and dbias. Else over all images, each with its gain:
- * shift = rstd A / M, slope = rstd^2 B / M.
- */
-template <int CHANNELS, int LINES>
-__global__ void __launch_bounds__(CHANNELS *LINES)
-    norm_gradient_fold_kernel(batch_norm_args a, const double *first, const double *second, int64_t images, int64_t parts, float *shift,
-                              float *slope)
+#define TABLE_CHANNELS 128
+#define TABLE_LINES (NORM_THREADS / TABLE_CHANNELS) /* shares, which are added in order */
+
+/* dgain and dbias of one class, for a tile of channels, from the sums of the pieces of its images, which the block lists. */
+__device__ static void table_of_class(const batch_norm_args &a, const norm_sums &of_pieces, int64_t parts, int64_t label, int64_t tile)
 {
-    CUDA_SHARED(double, table, [LINES][CHANNELS]);
-    CUDA_SHARED(int64_t, list, [CHANNELS * LINES]);
-    CUDA_SHARED(int, counts, [CHANNELS * LINES / 32]);
-    const int tid = (int)threadIdx.x, lane = tid & 31, warp = tid >> 5, line = tid / CHANNELS;
-    const int64_t tiles = (a.c + CHANNELS - 1) / CHANNELS, classes = shift ? 1 : a.labels ? a.classes : 1;
-    for (int64_t item = blockIdx.x; item < tiles * classes; item += gridDim.x) {
-        const int64_t c = item % tiles * CHANNELS + tid % CHANNELS, label = item / tiles;
-        double s1 = 0.0, s2 = 0.0;
-        bool met = false;
-        for (int64_t image0 = 0; image0 < images; image0 += CHANNELS * LINES) {
-            const int64_t image = image0 + tid, own = image < images ? norm_label(a, image) : -1;
-            const bool take = shift ? own >= 0 : own == label;
-            const unsigned taken = __ballot_sync(0xffffffffu, take);
-            __syncthreads();
-            if (lane == 0) counts[warp] = __popc(taken);
-            __syncthreads();
-            int before = 0, count = 0;
-            for (int w = 0; w < CHANNELS * LINES / 32; w++) {
-                before += w < warp ? counts[w] : 0;
-                count += counts[w];
-            }
-            if (take) list[before + __popc(taken & ((1u << lane) - 1u))] = image;
-            __syncthreads();
-            met = met || count > 0;
-            for (int64_t i = line; i < count * parts && c < a.c; i += LINES) {
-                const int64_t from = list[i / parts], at = (from * parts + i % parts) * a.c + c;
-                const double factor = shift ? (double)norm_gain(a, norm_label(a, from), c) : 1.0;
-                s1 += factor * first[at];
-                s2 += factor * second[at];
-            }
+    CUDA_SHARED(double, table, [TABLE_LINES][TABLE_CHANNELS]);
+    CUDA_SHARED(int64_t, list, [NORM_THREADS]);
+    CUDA_SHARED(int, counts, [NORM_THREADS / 32]);
+    const int tid = (int)threadIdx.x, lane = tid & 31, warp = tid >> 5, line = tid / TABLE_CHANNELS;
+    const int64_t c = tile * TABLE_CHANNELS + tid % TABLE_CHANNELS;
+    double s1 = 0.0, s2 = 0.0;
+    bool met = false;
+    for (int64_t image0 = 0; image0 < a.n; image0 += NORM_THREADS) {
+        const int64_t image = image0 + tid;
+        const bool take = image < a.n && norm_label(a, image) == label;
+        const unsigned taken = __ballot_sync(0xffffffffu, take);
+        __syncthreads();
+        if (lane == 0) counts[warp] = __popc(taken);
+        __syncthreads();
+        int before = 0, count = 0;
+        for (int w = 0; w < NORM_THREADS / 32; w++) {
+            before += w < warp ? counts[w] : 0;
+            count += counts[w];
         }
-        s1 = norm_over_lines<CHANNELS, LINES>(table, s1);
-        s2 = norm_over_lines<CHANNELS, LINES>(table, s2);
-        if (line != 0 || c >= a.c) continue;
-        const double rstd = (double)a.rstd[c], rows = (double)(a.n * a.spatial);
-        if (shift) {
-            shift[c] = (float)(rstd * s1 / rows);
-            slope[c] = (float)(rstd * rstd * (rstd * s2) / rows);
-            continue;
+        if (take) list[before + __popc(taken & ((1u << lane) - 1u))] = image;
+        __syncthreads();
+        met = met || count > 0;
+        for (int64_t i = line; i < count * parts && c < a.c; i += TABLE_LINES) {
+            const int64_t at = (list[i / parts] * parts + i % parts) * a.c + c;
+            s1 += of_pieces.first[at];
+            s2 += of_pieces.second[at];
         }
-        if (a.dbias && (met || !a.accumulate_dbias)) cuda_put(a.dbias + label * a.c + c, (float)s1, a.accumulate_dbias);
-        if (a.dgain && (met || !a.accumulate_dgain)) cuda_put(a.dgain + label * a.c + c, (float)(rstd * s2), a.accumulate_dgain);
     }
+    s1 = norm_over_lines<TABLE_CHANNELS, TABLE_LINES>(table, s1);
+    s2 = norm_over_lines<TABLE_CHANNELS, TABLE_LINES>(table, s2);
+    if (line != 0 || c >= a.c) return;
+    if (a.dbias && (met || !a.accumulate_dbias)) cuda_put(a.dbias + label * a.c + c, (float)s1, a.accumulate_dbias);
+    if (a.dgain && (met || !a.accumulate_dgain))
+        cuda_put(a.dgain + label * a.c + c, (float)((double)a.rstd[c] * s2), a.accumulate_dgain);
 }
 
-/* dx (+)= factor * d - shift - (x - mean) * slope; shift NULL: without the last two. dx may be dy. g: of all rows. */
+/* The first `tables` items: dgain and dbias of a class and a tile of channels. The others: dx (+)= factor * d - shift -
+ * (x - mean) * slope; shift NULL: without the last two. dx may be dy. g: of all rows; parts: pieces of an image. */
 template <typename T, int LANE>
-__global__ void __launch_bounds__(NORM_THREADS, 2) norm_dx_kernel(batch_norm_args a, const float *shift, const float *slope, norm_grid g)
+__global__ void __launch_bounds__(NORM_THREADS, 2)
+    norm_dx_kernel(batch_norm_args a, norm_slopes from, norm_grid g, norm_sums of_pieces, int64_t parts, int64_t tables)
 {
     const int column = (int)threadIdx.x % g.wide, line = (int)threadIdx.x / g.wide, width = g.wide * LANE;
     const T *x = (const T *)a.x, *dy = (const T *)a.dy;
     T *dx = (T *)a.dx;
-    const int64_t items = g.parts * g.tiles;
-    for (int64_t i = blockIdx.x; i < items; i += gridDim.x) {
-        const int64_t item = items - 1 - i, c = item % g.tiles * width + column * LANE, begin = item / g.tiles * g.part_rows;
+    const int64_t items = a.dx ? g.parts * g.tiles : 0, channel_tiles = (a.c + TABLE_CHANNELS - 1) / TABLE_CHANNELS;
+    for (int64_t i = blockIdx.x; i < tables + items; i += gridDim.x) {
+        if (i < tables) {
+            table_of_class(a, of_pieces, parts, i / channel_tiles, i % channel_tiles);
+            continue;
+        }
+        const int64_t item = tables + items - 1 - i, c = item % g.tiles * width + column * LANE, begin = item / g.tiles * g.part_rows;
         const int64_t end = begin + g.part_rows < g.rows ? begin + g.part_rows : g.rows;
         if (c >= g.c) continue;
         norm_channels<LANE> own = {};
         float off[LANE], per[LANE];
 #pragma unroll
         for (int j = 0; j < LANE; j++) {
-            off[j] = shift ? shift[c + j] : 0.0f;
-            per[j] = shift ? slope[c + j] : 0.0f;
+            off[j] = from.shift ? from.shift[c + j] : 0.0f;
+            per[j] = from.shift ? from.slope[c + j] : 0.0f;
         }
         for (int64_t r = begin + line; r < end; r += NORM_AHEAD * g.step) {
             norm_raw<LANE, T> raw_x[NORM_AHEAD], raw_dy[NORM_AHEAD];
@@ -172,7 +220,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 2) norm_dx_kernel(batch_norm_arg
                 for (int j = 0; j < LANE; j++) {
                     const float centred = v[j] - own.mean[j];
                     d[j] = gradient(own, j, centred, d[j], a.relu) * own.factor[j];
-                    if (shift && own.label >= 0) d[j] = (d[j] - off[j]) - centred * per[j];
+                    if (from.shift && own.label >= 0) d[j] = (d[j] - off[j]) - centred * per[j];
                 }
                 if (a.accumulate) {
                     norm_raw<LANE, T> before;
@@ -187,40 +235,36 @@ __global__ void __launch_bounds__(NORM_THREADS, 2) norm_dx_kernel(batch_norm_arg
     }
 }
 
-template <int CHANNELS, int LINES>
-static int fold(sag_kernel_env *env, const batch_norm_args *a, const double *first, const double *second, int64_t images, int64_t parts,
-                float *shift, float *slope)
-{
-    const int64_t items = cuda_ceil_div(a->c, CHANNELS) * (shift || !a->labels ? 1 : a->classes);
-    return CUDA_LAUNCH(env, (norm_gradient_fold_kernel<CHANNELS, LINES>), cuda_blocks(items, 1), CHANNELS * LINES, 0, *a, first, second,
-                       images, parts, shift, slope);
-}
-
 template <typename T, int LANE> static int backward_lanes(sag_kernel_env *env, const batch_norm_args *a)
 {
-    const bool coupled = a->dx && a->train;
-    float *shift = NULL, *slope = NULL;
-    if (a->dgain || a->dbias || coupled) {
+    const bool coupled = a->dx && a->train, tabled = a->dgain || a->dbias;
+    norm_sums of_pieces = {};
+    norm_slopes slopes = {};
+    int64_t parts = 0, tables = 0;
+    if (tabled || coupled) {
         const int64_t images = a->labels ? a->n : 1;
         const norm_grid g = norm_grid_of(images, a->n * a->spatial / images, a->c, LANE);
-        const size_t sums = (size_t)(images * g.parts * a->c) * sizeof(double);
-        double *first = (double *)env->scratch(env, sums), *second = (double *)env->scratch(env, sums);
-        if (!first || !second) return SAG_KERNEL_NO_MEMORY;
-        CUDA_TRY(CUDA_LAUNCH(env, (norm_gradient_sums_kernel<T, LANE>), cuda_blocks(images * g.parts * g.tiles, 1), NORM_THREADS, 0,
-                             first, second, *a, g, images));
-        if (a->dgain || a->dbias)
-            CUDA_TRY(a->labels ? (fold<128, 2>(env, a, first, second, images, g.parts, NULL, NULL))
-                               : (fold<32, 32>(env, a, first, second, images, g.parts, NULL, NULL)));
+        norm_groups groups = {};
+        if ((coupled || !a->labels) && !norm_groups_of(env, images * g.parts, g.tiles, &groups)) return SAG_KERNEL_UNSUPPORTED;
+        const int64_t pieces = images * g.parts * a->c, all = pieces + groups.groups * a->c;
+        of_pieces.first = (double *)env->scratch(env, (size_t)(2 * all) * sizeof(double));
+        if (!of_pieces.first) return SAG_KERNEL_NO_MEMORY;
+        of_pieces.second = of_pieces.first + all;
+        const norm_sums of_groups = {of_pieces.first + pieces, of_pieces.second + pieces};
         if (coupled) {
-            shift = (float *)env->scratch(env, (size_t)(2 * a->c) * sizeof *shift);
-            if (!shift) return SAG_KERNEL_NO_MEMORY;
-            slope = shift + a->c;
-            CUDA_TRY((fold<32, 32>(env, a, first, second, images, g.parts, shift, slope)));
+            slopes.shift = (float *)env->scratch(env, (size_t)(2 * a->c) * sizeof *slopes.shift);
+            if (!slopes.shift) return SAG_KERNEL_NO_MEMORY;
+            slopes.slope = slopes.shift + a->c;
         }
+        CUDA_TRY(CUDA_LAUNCH(env, (norm_gradient_sums_kernel<T, LANE>), cuda_blocks(images * g.parts * g.tiles, 1), NORM_THREADS, 0,
+                             of_pieces, of_groups, *a, slopes, g, images, groups));
+        parts = g.parts;
+        if (tabled && a->labels) tables = cuda_ceil_div(a->c, TABLE_CHANNELS) * a->classes;
     }
-    if (!a->dx) return SAG_KERNEL_OK;
+    if (!a->dx && tables == 0) return SAG_KERNEL_OK;
     const norm_grid g = norm_grid_of(1, a->n * a->spatial, a->c, LANE);
-    return CUDA_LAUNCH(env, (norm_dx_kernel<T, LANE>), cuda_blocks(g.parts * g.tiles, 1), NORM_THREADS, 0, *a, shift, slope, g);
+    return CUDA_LAUNCH(env, (norm_dx_kernel<T, LANE>), cuda_blocks(tables + (a->dx ? g.parts * g.tiles : 0), 1), NORM_THREADS, 0, *a,
+                       slopes, g, of_pieces, parts, tables);
 }
 
 template <typename T> static int backward(sag_kernel_env *env, const batch_norm_args *a)

@@ -181,6 +181,7 @@ static void run_block()
         for (const pending_copy &c : t.copies) checker_pending(c.to, sizeof c.bytes, false);
         t.copies.clear();
         t.groups.clear();
+        t.unfenced = false;
     }
     for (warp &w : warps) w.waiting = 0;
     shared_begin_block();
@@ -218,7 +219,7 @@ bool run_grid(const char *kernel, dim3 grid, dim3 size, size_t dynamic, const st
     for (unsigned z = 0; z < grid.z && !failed; z++) {
         for (unsigned y = 0; y < grid.y && !failed; y++) {
             for (unsigned x = 0; x < grid.x && !failed; x++) {
-                cuda_emulator_block = uint3{x, y, z};
+                cuda_emulator_block = backwards ? uint3{grid.x - 1 - x, grid.y - 1 - y, grid.z - 1 - z} : uint3{x, y, z};
                 run_block();
             }
         }
@@ -273,6 +274,13 @@ void warp_meet(unsigned mask, const char *what, cuda_emulator_site at, void (*me
 } // namespace emulator
 
 using namespace emulator;
+
+int64_t cuda_emulator_blocks(int64_t most)
+{
+    const char *fewer = getenv("SAGAN_EMULATOR_BLOCKS");
+    const int64_t limit = fewer && *fewer ? atoll(fewer) : most;
+    return limit < most ? limit : most;
+}
 
 void cuda_emulator_barrier(cuda_emulator_site at)
 {

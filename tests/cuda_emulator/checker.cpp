@@ -5,6 +5,7 @@
  * Device memory: the access must lie in an allocation. Shared memory: it must lie in an array, a load must find what was
  * stored by this block, and two threads of which one stores must have a barrier between them (__syncthreads, or
  * __syncwarp within a warp; shuffles and votes order no memory). A cp.async's destination belongs to it until its wait.
+ * Between blocks: where one counts itself by atomicInc, its threads' stores to device memory must be behind a __threadfence.
  *
  * The record of shared memory is one cell for each 4 bytes: the last store, and two of the loads since then. Two suffice:
  * a store by any one thread conflicts with at least one of two loads by different warps. Where threads store parts of
@@ -137,6 +138,7 @@ void check_access(const volatile void *p, size_t bytes, bool write, bool atomic)
     if ((size_t)((const char *)p - device_base) >= space) return;
     check_device(p, bytes, write);
     if ((size_t)((const char *)p - shared_base) < ((size_t)1 << 20)) check_shared(p, bytes, write, atomic);
+    else if (write && !atomic) block.now->unfenced = true;
 }
 
 void checker_pending(char *at, size_t bytes, bool pending)
@@ -153,6 +155,17 @@ void cuda_emulator_atomic(const volatile void *p, size_t bytes)
 {
     if ((uintptr_t)p % bytes) fault("an atomic of %zu bytes at an address that is not a multiple of it", bytes);
     check_access(p, bytes, true, true);
+}
+
+void cuda_emulator_fence()
+{
+    block.now->unfenced = false;
+}
+
+void cuda_emulator_arrival()
+{
+    for (int i = 0; i < block.threads; i++)
+        if (block.all[i].unfenced) fault("a block is counted before a __threadfence behind the stores of thread %d", i);
 }
 
 #if EMULATOR_ASAN

@@ -87,6 +87,10 @@ void *cuda_emulator_dynamic_shared();
 
 /* ------------------------------------------------------------------------------------------------- launching */
 
+/* How many blocks a kernel that strides may have: `most`, or what SAGAN_EMULATOR_BLOCKS says if that is less, so that it strides
+ * over small shapes as it would over ones of billions. */
+int64_t cuda_emulator_blocks(int64_t most);
+
 cudaError_t cuda_emulator_submit(const char *name, dim3 grid, dim3 block, size_t dynamic, cudaStream_t stream,
                                  std::function<void()> body);
 

@@ -63,7 +63,11 @@ static inline int __all_sync(unsigned mask, int yes, CUDA_EMULATOR_HERE)
 {
     return __ballot_sync(mask, yes, file, line) == mask;
 }
-static inline void __threadfence() {}
+void cuda_emulator_fence();
+static inline void __threadfence()
+{
+    cuda_emulator_fence();
+}
 static inline void __threadfence_block() {}
 
 /* ------------------------------------------------------------------------------------------------- atomics */
@@ -90,7 +94,14 @@ CUDA_EMULATOR_ATOMIC(atomicOr, old | value)
 CUDA_EMULATOR_ATOMIC(atomicAnd, old &value)
 CUDA_EMULATOR_ATOMIC(atomicExch, value)
 /* 0, 1, ..., limit, 0, ... */
-CUDA_EMULATOR_ATOMIC(atomicInc, old >= value ? 0 : old + 1)
+CUDA_EMULATOR_ATOMIC(cuda_emulator_increment, old >= value ? 0 : old + 1)
+/* What kernels count blocks with: they say by it that their stores can be read. */
+void cuda_emulator_arrival();
+static inline unsigned atomicInc(unsigned *p, unsigned limit)
+{
+    cuda_emulator_arrival();
+    return cuda_emulator_increment(p, limit);
+}
 template <typename T> static inline T atomicCAS(T *p, T expected, T desired)
 {
     cuda_emulator_atomic(p, sizeof *p);

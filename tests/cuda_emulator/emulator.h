@@ -55,6 +55,7 @@ struct thread {
     unsigned mask;
     uint64_t bits, result;
     const void *operand[3];
+    bool unfenced; /* it stored to device memory after its last __threadfence */
     std::vector<pending_copy> copies;
     std::vector<size_t> groups; /* how many of `copies` were there at each commit */
 };

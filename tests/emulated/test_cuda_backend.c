@@ -132,6 +132,37 @@ static void a_recording_can_fail(void **state)
     sag_tensor_release(x);
 }
 
+/* What a recording leaves is moved when it ends; where there is no room for it the recording fails, and all goes back. */
+static void no_room_for_a_result(void **state)
+{
+    (void)state;
+    sag_tensor *x = make_tensor(sag_shape1(400000), 1);
+    cuda_emulator_counts before, after;
+    sag_graph *g = NULL;
+    sag_context_trim(testing_context());
+    cuda_emulator_count(&before);
+    assert_ok(sag_capture_begin(testing_context()));
+    sag_tensor *y = scaled(x, 2), *z = scaled(y, 2);
+    cuda_emulator_fail(CUDA_EMULATOR_ALLOC, 1, OUT_OF_MEMORY);
+    assert_fails(sag_capture_end(testing_context(), &g), SAG_ERR_MEMORY, "ending a capture");
+    assert_null(g);
+    assert_ok(sag_capture_begin(testing_context())); /* beside what is left of the other */
+    sag_tensor *again = scaled(x, 3);
+    sag_tensor_release(y);
+    assert_ok(sag_capture_end(testing_context(), &g));
+    sag_tensor_release(z);
+    assert_ok(sag_graph_launch(g));
+    float *want = edit_f32(x);
+    const float *got = f32(again);
+    for (int64_t i = 0; i < 400000; i++) assert_true(got[i] == 3 * want[i]);
+    free(want);
+    sag_graph_destroy(g);
+    sag_tensor_release(again);
+    cuda_emulator_count(&after);
+    assert_int_equal(before.live, after.live);
+    sag_tensor_release(x);
+}
+
 static void out_of_memory(void **state)
 {
     (void)state;
@@ -219,7 +250,8 @@ static void each_allocation_can_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_graph_owns_its_memory), cmocka_unit_test(copies_do_not_overtake), cmocka_unit_test(a_recording_can_fail), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(a_graph_owns_its_memory), cmocka_unit_test(copies_do_not_overtake), cmocka_unit_test(a_recording_can_fail),
+        cmocka_unit_test(no_room_for_a_result),    cmocka_unit_test(out_of_memory),
         cmocka_unit_test(lost_card),               cmocka_unit_test(no_card),              cmocka_unit_test(each_allocation_can_fail),
     };
     return cmocka_run_group_tests(tests, testing_setup, testing_teardown);

@@ -194,6 +194,50 @@ static __global__ void count(unsigned *total, int *most, unsigned long long *wid
     if (threadIdx.x == 5) atomicCAS(wide, 0ull, 77ull + blockIdx.x);
 }
 
+/* y[blocks] = the sum of what all blocks stored, by the last of them */
+static __global__ void sum_by_last(int *y, unsigned *counter, bool fence, bool counts)
+{
+    CUDA_SHARED(int, last, [1]);
+    y[blockIdx.x * blockDim.x + threadIdx.x] = (int)(blockIdx.x + threadIdx.x);
+    if (fence && counts) {
+        if (!cuda_last_block(counter, gridDim.x)) return;
+    } else {
+        if (fence) __threadfence();
+        __syncthreads();
+        if (threadIdx.x == 0) last[0] = counts ? atomicInc(counter, gridDim.x - 1) == gridDim.x - 1 : blockIdx.x == gridDim.x - 1;
+        __syncthreads();
+        if (!last[0]) return;
+    }
+    int sum = 0, n = (int)(gridDim.x * blockDim.x);
+    for (int i = 0; i < n; i++) sum += y[i];
+    if (threadIdx.x == 0) y[n] = sum;
+}
+
+static void test_last_block(void **)
+{
+    enum { BLOCKS = 5, THREADS = 64, N = BLOCKS * THREADS };
+    unsigned *counter = on_card(std::vector<unsigned>{0});
+    for (int backwards = 0; backwards < 2; backwards++) {
+        setenv("SAGAN_EMULATOR_ORDER", backwards ? "backwards" : "", 1);
+        for (int counts = 0; counts < 2; counts++) {
+            int *y = on_card(std::vector<int>(N + 1, 0)), want = 0;
+            assert_int_equal(CUDA_LAUNCH(&env, sum_by_last, BLOCKS, THREADS, 0, y, counter, true, counts != 0), SAG_KERNEL_OK);
+            for (int i = 0; i < N; i++) want += i / THREADS + i % THREADS;
+            /* without a counter the block of the highest number need not be the last */
+            assert_true((from_card(y + N, 1)[0] == want) == (counts || !backwards));
+            assert_int_equal(from_card(counter, 1)[0], 0);
+            cudaFree(y);
+        }
+    }
+    setenv("SAGAN_EMULATOR_ORDER", "", 1);
+    int *y = on_card(std::vector<int>(N + 1, 0));
+    if (cuda_emulator_checks())
+        must_report([=] { return CUDA_LAUNCH(&env, sum_by_last, BLOCKS, THREADS, 0, y, counter, false, true); }, "__threadfence",
+                    "stores of thread 0");
+    cudaFree(y);
+    cudaFree(counter);
+}
+
 static void test_atomics(void **)
 {
     unsigned *total = on_card(std::vector<unsigned>{0});
@@ -604,6 +648,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_right_kernels), cmocka_unit_test(test_lanes),        cmocka_unit_test(test_atomics),
+        cmocka_unit_test(test_last_block),
         cmocka_unit_test(test_products),      cmocka_unit_test(test_device_bounds), cmocka_unit_test(test_shared_bounds), cmocka_unit_test(test_unwritten_shared),
         cmocka_unit_test(test_races),         cmocka_unit_test(test_asynchronous_copies), cmocka_unit_test(test_asynchronous_faults),
         cmocka_unit_test(test_barriers),      cmocka_unit_test(test_graphs),        cmocka_unit_test(test_errors),

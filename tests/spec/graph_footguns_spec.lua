@@ -107,6 +107,40 @@ describe("a recorded step", function()
         end)
     end)
 
+    it("returns what no other step's replay writes to, though they share memory", function()
+        core.scope(function()
+            local x, sum = core.ones { 50000 }, core.zeros { 50000 }
+            local function doubled()
+                local h = x * 2
+                return h + 1, h:sum()
+            end
+            local function read(kept)
+                local h = x * -1 -- where `first` has its h
+                sum:copy_(kept + h)
+                return h
+            end
+            local first <close> = core.capture(doubled)
+            core.scope(first)
+            local kept, of_half = first()
+            local second <close> = core.capture(function() return read(kept) end)
+            core.scope(second)
+            local before = core.memory().device_allocs
+            local result = second()
+            assert.equal("replaying", second:mode())
+            assert.is_true(core.memory().device_allocs - before <= 1) -- for the result; all else lies where `first` writes
+            for i = 1, 4 do
+                x:fill_(i)
+                first()
+                second()
+                assert.equal(50000 * (2 * i + 1), kept:sum():item())
+                assert.equal(50000 * 2 * i, of_half:item())
+                assert.equal(50000 * (2 * i + 1 - i), sum:sum():item())
+                first()
+                assert.equal(-50000 * i, result:sum():item())
+            end
+        end)
+    end)
+
     it("keeps the memory of a tensor that the collector takes in mid-recording", function()
         core.scope(function()
             local x, y = core.tensor { 3 }, core.zeros { 1 }
