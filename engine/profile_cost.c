@@ -107,7 +107,6 @@ static cost cost_of_pool_args(sag_slot slot, const pool_args *a)
     bool bwd = a->dx != NULL;
     double winners = slot == SAG_SLOT_max_pool_fwd || slot == SAG_SLOT_max_pool_bwd ? 4 * y : 0;
     if (slot == SAG_SLOT_global_sum_pool_fwd || slot == SAG_SLOT_global_sum_pool_bwd) y = SIZE(a->n, a->c);
-    if (slot == SAG_SLOT_add_upsampled_fwd) return (cost){y, e * (x + 2 * y)};
     return (cost){x > y ? x : y, e * (y + x * (bwd ? into(a->dx, a->accumulate) : 1)) + winners};
 }
 

@@ -113,10 +113,10 @@ typedef struct batch_norm_args {
     sag_dtype act;
 } batch_norm_args;
 
-/* x {n,h,w,c} -> y {n,p,q,c}. max_pool keeps the winner's index inside its image plane (h * w_in) in `winner` {n,p,q,c}.
- * add_upsampled: y = plus + upsample(x), plus {n,p,q,c}; NULL and unread elsewhere. */
+/* x {n,h,w,c} -> y {n,p,q,c}. max_pool keeps the winner's index inside its image plane (h * w_in) in `winner`
+ * {n,p,q,c}. */
 typedef struct pool_args {
-    const void *x, *dy, *plus;
+    const void *x, *dy;
     void *y, *dx;
     int32_t *winner;
     int64_t n, h, w_in, c, p, q, size, stride, pad;

@@ -20,13 +20,6 @@ static pool_args args_of(const sag_op_call *c)
     return a;
 }
 
-/* Sizes of add_upsampled, whose second input is what grows. */
-static pool_args small_to_large(const sag_op_call *c)
-{
-    const int64_t *s = c->in_shape[1].dim, *y = c->out_shape[0].dim;
-    return (pool_args){.n = s[0], .h = s[1], .w_in = s[2], .c = s[3], .p = y[1], .q = y[2], .act = c->in_dtype[0]};
-}
-
 /* -------------------------------------------------------------------------------- upsample, global sum */
 
 sag_status sag_op_upsample_fwd(sag_op_call *c)
@@ -47,40 +40,6 @@ sag_status sag_op_upsample_bwd(sag_op_call *c)
     SAG_TRY(sag_grad_in(c, 0, &g));
     if (!g.data) return SAG_OK;
     pool_args a = args_of(c);
-    a.dx = g.data;
-    a.accumulate = g.accumulate;
-    return SAG_RUN(c, upsample_bwd, &a);
-}
-
-/* y = x + upsample(s); the gradient of x is that of y, handed on. */
-sag_status sag_op_add_upsampled_fwd(sag_op_call *c)
-{
-    SAG_TRY(want_images(c));
-    SAG_TRY(want_same_dtype(c, 0, 1));
-    sag_shape x = c->in_shape[0], s = c->in_shape[1];
-    if (s.rank != 4 || s.dim[0] != x.dim[0] || s.dim[3] != x.dim[3] || x.dim[1] % 2 || x.dim[2] % 2 ||
-        s.dim[1] != x.dim[1] / 2 || s.dim[2] != x.dim[2] / 2) {
-        return sag_op_fail(c, SAG_ERR_SHAPE, "'s' must have half the height and width of 'x', and its images and channels");
-    }
-    SAG_TRY(sag_out(c, 0, c->in_dtype[0], x));
-    pool_args a = small_to_large(c);
-    a.x = sag_data(c->in[1]);
-    a.plus = sag_data(c->in[0]);
-    a.y = sag_data(c->out[0]);
-    if (c->ctx->backend->kernels->add_upsampled_fwd) return SAG_RUN(c, add_upsampled_fwd, &a);
-    SAG_TRY(SAG_RUN(c, upsample_fwd, &a)); /* a backend without it: in two passes, the second in place */
-    axpy_args add = {.y = a.y, .x = a.plus, .n = sag_numel(x), .a = 1, .act = a.act};
-    return SAG_RUN(c, axpy, &add);
-}
-
-sag_status sag_op_add_upsampled_bwd(sag_op_call *c)
-{
-    SAG_TRY(sag_grad_pass(c, 0, 0));
-    sag_grad g;
-    SAG_TRY(sag_grad_in(c, 1, &g));
-    if (!g.data) return SAG_OK;
-    pool_args a = small_to_large(c);
-    a.dy = sag_data(c->dout[0]);
     a.dx = g.data;
     a.accumulate = g.accumulate;
     return SAG_RUN(c, upsample_bwd, &a);

@@ -68,30 +68,6 @@ static int cpu_upsample_fwd(sag_kernel_env *env, const pool_args *a)
     return SAG_KERNEL_OK;
 }
 
-/* Each pixel of a row of x is added to a square of four. */
-static int cpu_add_upsampled_fwd(sag_kernel_env *env, const pool_args *a)
-{
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    const float *x = a->x, *plus = a->plus;
-    float *y = a->y;
-    const int64_t rows = a->n * a->h, c = a->c, in = a->w_in * c, out = 2 * in;
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (rows * 4 * in > CPU_SMALL)
-    for (int64_t r = 0; r < rows; r++) {
-        for (int64_t line = 2 * r * out; line < (2 * r + 2) * out; line += out) {
-            for (int64_t i = 0; i < a->w_in; i++) {
-                const float *restrict p = x + r * in + i * c, *restrict left = plus + line + 2 * i * c;
-                float *restrict to = y + line + 2 * i * c;
-#pragma omp simd
-                for (int64_t j = 0; j < c; j++) {
-                    to[j] = left[j] + p[j];
-                    to[c + j] = left[c + j] + p[j];
-                }
-            }
-        }
-    }
-    return SAG_KERNEL_OK;
-}
-
 CPU_INLINE void square_pixels(float *restrict to, const float *restrict p, const float *restrict q, int64_t count, int64_t c,
                           float factor, int accumulate)
 {
@@ -320,7 +296,6 @@ void CPU_REGISTER(pool)(sag_kernel_table *t)
 {
     t->upsample_fwd = cpu_upsample_fwd;
     t->upsample_bwd = cpu_upsample_bwd;
-    t->add_upsampled_fwd = cpu_add_upsampled_fwd;
     t->mean_pool_fwd = cpu_mean_pool_fwd;
     t->mean_pool_bwd = cpu_mean_pool_bwd;
     t->max_pool_fwd = cpu_max_pool_fwd;

@@ -3,8 +3,8 @@
  * (16 bytes where the channels allow it) of one pixel: of x for upsampling, of y for windows forward, of dx for windows
  * backward, which gathers: an input element asks the windows that hold it, in order.
  *
- * Bound by memory: upsample 5 elements a pixel of x, add_upsampled 9, 2 x 2 mean 5 a pixel of y, its gradient 1.25 a pixel
- * of dx (dy comes from the caches the other three times); accumulating adds a read.
+ * Bound by memory: upsample 5 elements a pixel of x, 2 x 2 mean 5 a pixel of y, its gradient 1.25 a pixel of dx (dy comes
+ * from the caches the other three times); accumulating adds a read.
  */
 #include "kernels/cuda/sums.cuh"
 
@@ -63,8 +63,8 @@ template <int V, typename T> __device__ static inline void add_group(float (&r)[
 
 /* ---------------------------------------------------------------------------------------------- upsample */
 
-/* y = x doubled, or plus + x doubled. */
-template <bool PLUS, int V, typename T> __global__ void __launch_bounds__(CUDA_BLOCK) upsample_kernel(pool_map m, const T *x, const T *plus, T *y)
+/* y = x doubled */
+template <int V, typename T> __global__ void __launch_bounds__(CUDA_BLOCK) upsample_kernel(pool_map m, const T *x, T *y)
 {
     POOL_LOOP(m, at)
     {
@@ -72,22 +72,10 @@ template <bool PLUS, int V, typename T> __global__ void __launch_bounds__(CUDA_B
         const int64_t right = m.c, below = 2 * m.w * m.c, to = s.line * 2 * below + 2 * s.pixel * m.c + s.channel;
         T v[V];
         cuda_load_group<V>(v, x + (s.line * m.w + s.pixel) * m.c + s.channel);
-        if constexpr (!PLUS) {
-            cuda_store_group<V>(y + to, v);
-            cuda_store_group<V>(y + to + right, v);
-            cuda_store_group<V>(y + to + below, v);
-            cuda_store_group<V>(y + to + below + right, v);
-        } else {
-            T u[4][V];
-#pragma unroll
-            for (int k = 0; k < 4; k++) cuda_load_group<V>(u[k], plus + to + (k & 1) * right + (k >> 1) * below);
-#pragma unroll
-            for (int k = 0; k < 4; k++) {
-#pragma unroll
-                for (int j = 0; j < V; j++) cuda_store(&u[k][j], cuda_float(u[k][j]) + cuda_float(v[j]));
-                cuda_store_group<V>(y + to + (k & 1) * right + (k >> 1) * below, u[k]);
-            }
-        }
+        cuda_store_group<V>(y + to, v);
+        cuda_store_group<V>(y + to + right, v);
+        cuda_store_group<V>(y + to + below, v);
+        cuda_store_group<V>(y + to + below + right, v);
     }
 }
 
@@ -272,7 +260,7 @@ static bool halving(const pool_args *a)
 template <typename T> static bool in_groups(const pool_args *a)
 {
     return a->c % cuda_group<T>::size == 0 && cuda_aligned(a->x, 16) && cuda_aligned(a->y, 16) && cuda_aligned(a->dx, 16) &&
-           cuda_aligned(a->dy, 16) && cuda_aligned(a->plus, 16) && cuda_aligned(a->winner, 16);
+           cuda_aligned(a->dy, 16) && cuda_aligned(a->winner, 16);
 }
 
 #define POOL_LAUNCH(env, kernel, m, ...)                                                                             \
@@ -282,12 +270,7 @@ template <int V, typename T> struct pool {
     static int upsample_fwd(sag_kernel_env *env, const pool_args *a)
     {
         const pool_map m = map_of(a, a->h, a->w_in, V);
-        return POOL_LAUNCH(env, (upsample_kernel<false, V, T>), m, (const T *)a->x, (const T *)NULL, (T *)a->y);
-    }
-    static int add_upsampled_fwd(sag_kernel_env *env, const pool_args *a)
-    {
-        const pool_map m = map_of(a, a->h, a->w_in, V);
-        return POOL_LAUNCH(env, (upsample_kernel<true, V, T>), m, (const T *)a->x, (const T *)a->plus, (T *)a->y);
+        return POOL_LAUNCH(env, (upsample_kernel<V, T>), m, (const T *)a->x, (T *)a->y);
     }
     static int upsample_bwd(sag_kernel_env *env, const pool_args *a)
     {
@@ -329,7 +312,6 @@ template <int V, typename T> struct pool {
         return CUDA_BY_DTYPE(a->act, name, env, a);                                                                  \
     }
 SLOT(upsample_fwd)
-SLOT(add_upsampled_fwd)
 SLOT(upsample_bwd)
 SLOT(mean_pool_fwd)
 SLOT(mean_pool_bwd)
@@ -357,7 +339,6 @@ CUDA_REGISTER(pool)
 {
     t->upsample_fwd = cuda_upsample_fwd;
     t->upsample_bwd = cuda_upsample_bwd;
-    t->add_upsampled_fwd = cuda_add_upsampled_fwd;
     t->mean_pool_fwd = cuda_mean_pool_fwd;
     t->mean_pool_bwd = cuda_mean_pool_bwd;
     t->max_pool_fwd = cuda_max_pool_fwd;

@@ -105,61 +105,6 @@ static void test_upsample(void **state)
     }
 }
 
-/* The bits of add after upsample; gradients of both inputs. */
-static void test_add_upsampled(void **state)
-{
-    (void)state;
-    const sag_shape small[] = {sag_shape4(2, 3, 5, 3), sag_shape4(1, 1, 1, 1), sag_shape4(2, 4, 2, 16), sag_shape4(3, 33, 17, 21)};
-    for (int t = 0; t < 4; t++) {
-        sag_shape large = sag_shape4(small[t].dim[0], 2 * small[t].dim[1], 2 * small[t].dim[2], small[t].dim[3]);
-        sag_tensor *in[2] = {make_tensor(large, 1), make_tensor(small[t], 2)};
-        sag_tensor *y = apply(SAG_OP_add_upsampled, in, NULL), *up = apply(SAG_OP_upsample, in + 1, NULL);
-        sag_tensor *two[2] = {in[0], up}, *want = apply(SAG_OP_add, two, NULL);
-        assert_true(sag_shape_equal(sag_tensor_shape(y), large));
-        assert_memory_equal(f32(y), f32(want), (size_t)sag_tensor_numel(y) * sizeof(float));
-        if (t < 3) check_gradients(SAG_OP_add_upsampled, in, NULL, 3, 0.5, 1e-5);
-        check_threads(SAG_OP_add_upsampled, in, NULL, 3);
-        sag_tensor_release(y);
-        sag_tensor_release(up);
-        sag_tensor_release(want);
-        sag_tensor_release(in[0]);
-        sag_tensor_release(in[1]);
-    }
-    const sag_shape wrong[] = {sag_shape4(2, 2, 3, 3), sag_shape4(2, 2, 2, 4), sag_shape4(1, 2, 2, 3), sag_shape3(2, 2, 3)};
-    for (int t = 0; t < 4; t++) {
-        sag_tensor *in[2] = {make_tensor(sag_shape4(2, 4, 4, 3), 1), make_tensor(wrong[t], 2)}, *out[SAG_MAX_OUT];
-        assert_fails(sag_op_apply(testing_context(), SAG_OP_add_upsampled, in, NULL, out), SAG_ERR_SHAPE, "half the height");
-        sag_tensor_release(in[0]);
-        sag_tensor_release(in[1]);
-    }
-    sag_tensor *odd[2] = {make_tensor(sag_shape4(2, 5, 4, 3), 1), make_tensor(sag_shape4(2, 2, 2, 3), 2)}, *out[SAG_MAX_OUT];
-    assert_fails(sag_op_apply(testing_context(), SAG_OP_add_upsampled, odd, NULL, out), SAG_ERR_SHAPE, "half the height");
-    sag_tensor_release(odd[0]);
-    sag_tensor_release(odd[1]);
-}
-
-/* A backend without the fused kernel gets the same bits from two others. */
-static void test_add_upsampled_in_two(void **state)
-{
-    (void)state;
-    sag_context *ctx = testing_context();
-    const sag_backend *real = ctx->backend;
-    sag_kernel_table table = *real->kernels;
-    sag_backend lesser = *real;
-    table.add_upsampled_fwd = NULL;
-    lesser.kernels = &table;
-    sag_tensor *in[2] = {make_tensor(sag_shape4(2, 6, 8, 5), 1), make_tensor(sag_shape4(2, 3, 4, 5), 2)};
-    sag_tensor *y = apply(SAG_OP_add_upsampled, in, NULL);
-    ctx->backend = &lesser;
-    sag_tensor *z = apply(SAG_OP_add_upsampled, in, NULL);
-    ctx->backend = real;
-    assert_memory_equal(f32(y), f32(z), (size_t)sag_tensor_numel(y) * sizeof(float));
-    sag_tensor_release(y);
-    sag_tensor_release(z);
-    sag_tensor_release(in[0]);
-    sag_tensor_release(in[1]);
-}
-
 static void test_global_sum_pool(void **state)
 {
     (void)state;
@@ -200,8 +145,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mean_pool), cmocka_unit_test(test_max_pool),        cmocka_unit_test(test_max_pool_ties_and_nan),
-        cmocka_unit_test(test_upsample), cmocka_unit_test(test_add_upsampled), cmocka_unit_test(test_add_upsampled_in_two),
-        cmocka_unit_test(test_global_sum_pool), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_upsample), cmocka_unit_test(test_global_sum_pool), cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
 }

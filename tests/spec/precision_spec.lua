@@ -10,7 +10,7 @@ local there, reason = core.cuda.is_available()
 
 -- What hands activations on; those with weights have them second.
 local LAYERS <const> = { conv2d = true, upconv = true, convpool = true, add = false, relu = false, batch_norm = false,
-    cond_batch_norm = false, mean_pool = false, attention = false, gated_add = false, add_upsampled = false,
+    cond_batch_norm = false, mean_pool = false, attention = false, gated_add = false,
     global_sum_pool = false }
 
 --- Calls f while every layer rounds what it is given as weights and what it returns.

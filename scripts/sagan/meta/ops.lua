@@ -172,12 +172,6 @@ function core.ops.cond_batch_norm(x, gain, bias, labels, running_mean, running_v
 ---@return sagan.Tensor y
 function core.ops.upsample(x) end
 
---- x + nearest x2 of s in one pass: a residual block that doubles the size. x {N,2H,2W,C}, s {N,H,W,C} -> y {N,2H,2W,C}.
----@param x sagan.Tensor
----@param s sagan.Tensor
----@return sagan.Tensor y
-function core.ops.add_upsampled(x, s) end
-
 --- Mean over size x size windows. include_pad: zero padding counts in the divisor (Inception's 2015 graph leaves it out).
 ---@param x sagan.Tensor
 ---@param size? integer default 2

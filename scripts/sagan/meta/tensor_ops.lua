@@ -145,11 +145,6 @@ function Tensor:cond_batch_norm(gain, bias, labels, running_mean, running_var, t
 ---@return sagan.Tensor y
 function Tensor:upsample() end
 
---- x + nearest x2 of s in one pass: a residual block that doubles the size. x {N,2H,2W,C}, s {N,H,W,C} -> y {N,2H,2W,C}.
----@param s sagan.Tensor
----@return sagan.Tensor y
-function Tensor:add_upsampled(s) end
-
 --- Mean over size x size windows. include_pad: zero padding counts in the divisor (Inception's 2015 graph leaves it out).
 ---@param size? integer default 2
 ---@param stride? integer default 2
