@@ -24,8 +24,10 @@ typedef struct conv_args {
     int accumulate;    /* dx */
     int accumulate_dw;
     int accumulate_db;
-    int relu;             /* x is read as max(x, 0) in fwd and bwd_w; bwd_x: dx (+)= gradient where x > 0, else 0: reads x. conv2d and convpool only */
-    const void *residual; /* conv2d_fwd: added to y in f32 before rounding; {N,P,Q,K}, with residual_half {N,P/2,Q/2,K}, each number for 2x2 pixels; or NULL. dtype act */
+    int relu;             /* conv2d and convpool: x is read as max(x, 0) in fwd and bwd_w; bwd_x reads x: dx (+)= gradient
+                           * where x > 0, else 0 */
+    const void *residual; /* conv2d_fwd: added to y in f32 before rounding, or NULL; dtype act. {N,P,Q,K}, or with
+                           * residual_half {N,P/2,Q/2,K}, each number for 2x2 pixels */
     int residual_half;
     sag_dtype act;
 } conv_args;

@@ -77,8 +77,9 @@ static void copy_band(const patches *x, int64_t g, int64_t i0, int64_t rows, int
 static void run_row(const gemm_job *job, const tile_walk *walk, const float *packed, const float *band, int64_t m0)
 {
     const patches *x = job->a;
-    float *row[BAND_COLS];
+    float *row[BAND_COLS], *plus[BAND_COLS];
     job->place(job->c, m0, x->cols, row);
+    if (job->place_plus) job->place_plus(job->plus, m0, x->cols, plus);
     for (int64_t n = 0; n < job->n; n += GEMM_NR) {
         strip_kind kind = strip_kind_of(job->n - n);
         int64_t grain = strip_grain(kind), each = tile_rows(x->cols, grain);
@@ -93,6 +94,7 @@ static void run_row(const gemm_job *job, const tile_walk *walk, const float *pac
             (x->stride == 1 ? dense_tiles : strided_tiles)[kind][cpu_ceil_div(out.rows, grain)](
                 walk, band + j * x->stride * BAND_LD, b, &out);
         }
+        if (job->place_plus) gemm_add_rows(row, plus, x->cols, n, cpu_min64(GEMM_NR, job->n - n));
     }
 }
 

@@ -7,14 +7,26 @@
  * is a stride-1 convolution of dy with them, in reverse order.
  *
  * bwd_w: dw[k] = sum over m of dy[m][k] * (patch of x at m)
+ *
+ * With relu x is copied as max(x, 0), and the gradient masked in a pass of its own: winograd.c, which most such layers
+ * go by, does both on the way.
  */
 #include "kernels/cpu/patches.h"
 #include "kernels/cpu/winograd.h"
 
 #define PIECE 8192
 
-const float *CPU_ISA(relu_copy)(sag_kernel_env *env, const float *x, int64_t n)
+static int64_t numbers_of_x(const conv_args *a)
 {
+    return a->n * a->h * a->w_in * a->c;
+}
+
+/* max(x, 0) in scratch where the product reads it so, else x; NULL when there is no memory. */
+static const float *rectified(sag_kernel_env *env, const conv_args *a)
+{
+    if (!a->relu) return a->x;
+    int64_t n = numbers_of_x(a);
+    const float *x = a->x;
     float *y = env->scratch(env, (size_t)n * sizeof *y);
     if (!y) return NULL;
 #pragma omp parallel for num_threads(env->threads) schedule(static) if (n > 4 * PIECE)
@@ -26,33 +38,26 @@ const float *CPU_ISA(relu_copy)(sag_kernel_env *env, const float *x, int64_t n)
     return y;
 }
 
-void CPU_ISA(relu_gradient)(sag_kernel_env *env, const float *x, const float *d, float *dx, int64_t n, int accumulate)
-{
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (n > 4 * PIECE)
-    for (int64_t first = 0; first < n; first += PIECE)
-        for (int64_t i = first, end = cpu_min64(n, first + PIECE); i < end; i += CPU_LANES) {
-            int64_t left = cpu_min64(CPU_LANES, end - i);
-            cpu_vec v = cpu_relu_gradient(cpu_load_part(x + i, left), cpu_load_part(d + i, left));
-            cpu_store_part(dx + i, accumulate ? cpu_load_part(dx + i, left) + v : v, left);
-        }
-}
+/* The residual of which each number is for 2x2 pixels, by pixels of y. */
+typedef struct halved_map {
+    float *map;
+    int64_t p, q, k;
+} halved_map;
 
-static void add_residual(sag_kernel_env *env, const conv_args *a)
+static void place_halved(const void *c, int64_t m0, int64_t rows, float **row)
 {
-    int64_t row = a->q * a->k, small = a->residual_half ? 2 : 1;
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (a->n * a->p * row > 4 * PIECE)
-    for (int64_t i = 0; i < a->n * a->p; i++) {
-        const float *from = (const float *)a->residual + i / small * (a->q / small) * a->k;
-        float *to = (float *)a->y + i * row;
-        for (int64_t j = 0; j < a->q; j++)
-            for (int64_t k = 0; k < a->k; k++) to[j * a->k + k] += from[j / small * a->k + k];
+    const halved_map *r = c;
+    for (int64_t m = m0; m < m0 + rows; m++) {
+        int64_t line = m / r->q; /* of all images; their heights are even */
+        row[m - m0] = r->map + (line / 2 * (r->q / 2) + m % r->q / 2) * r->k;
     }
 }
 
-static int fwd(sag_kernel_env *env, const conv_args *a)
+static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
 {
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     if (CPU_ISA(winograd_suits)(env, a, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a);
-    patches x = {.x = a->x,
+    patches x = {.x = rectified(env, a),
                  .h = a->h,
                  .w = a->w_in,
                  .c = a->c,
@@ -63,7 +68,10 @@ static int fwd(sag_kernel_env *env, const conv_args *a)
                  .left = -a->pad_w,
                  .r = a->r,
                  .s = a->s};
-    gemm_rows pixels = {a->y, a->k}, rows = {(float *)(uintptr_t)a->x, a->c};
+    if (!x.x) return SAG_KERNEL_NO_MEMORY;
+    gemm_rows pixels = {a->y, a->k}, rows = {(float *)(uintptr_t)x.x, a->c};
+    gemm_rows residual = {(float *)(uintptr_t)a->residual, a->k};
+    halved_map halved = {(float *)(uintptr_t)a->residual, a->p, a->q, a->k};
     gemm_job job = {.m = a->n * a->p * a->q,
                     .n = a->k,
                     .k = a->r * a->s * a->c,
@@ -73,21 +81,15 @@ static int fwd(sag_kernel_env *env, const conv_args *a)
                     .place = CPU_ISA(gemm_place_rows),
                     .c = &pixels,
                     .bias = a->b};
+    if (a->residual) {
+        job.place_plus = a->residual_half ? place_halved : CPU_ISA(gemm_place_rows);
+        job.plus = a->residual_half ? (const void *)&halved : &residual;
+    }
     if (a->r == 1 && a->s == 1 && a->stride == 1 && a->pad_h == 0 && a->pad_w == 0) {
         job.fetch = CPU_ISA(gemm_fetch_rows);
         job.a = &rows;
     }
     return CPU_ISA(gemm)(env, &job);
-}
-
-static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
-{
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    conv_args plain = *a;
-    if (a->relu && !(plain.x = CPU_ISA(relu_copy)(env, a->x, a->n * a->h * a->w_in * a->c))) return SAG_KERNEL_NO_MEMORY;
-    int result = fwd(env, &plain);
-    if (result == SAG_KERNEL_OK && a->residual) add_residual(env, a);
-    return result;
 }
 
 /* Pixels of dx in phase `phase` of one dimension: h = phase + stride * h'. Of R taps those with
@@ -158,9 +160,8 @@ static int bwd_x_phase(sag_kernel_env *env, const conv_args *a, int64_t top, int
     return CPU_ISA(gemm)(env, &job);
 }
 
-static int bwd_x(sag_kernel_env *env, const conv_args *a)
+static int direct_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
-    if (CPU_ISA(winograd_suits)(env, a, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a);
     int64_t *offset = env->scratch(env, (size_t)(a->r * a->s * a->k) * sizeof *offset);
     if (!offset) return SAG_KERNEL_NO_MEMORY;
     for (int64_t top = 0; top < a->stride; top++)
@@ -171,27 +172,44 @@ static int bwd_x(sag_kernel_env *env, const conv_args *a)
     return SAG_KERNEL_OK;
 }
 
+/* dx (+)= d where x is above 0, else 0 */
+static void mask_gradient(sag_kernel_env *env, const conv_args *a, const float *d)
+{
+    int64_t n = numbers_of_x(a);
+    const float *x = a->x;
+    float *dx = a->dx;
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (n > 4 * PIECE)
+    for (int64_t first = 0; first < n; first += PIECE)
+        for (int64_t i = first, end = cpu_min64(n, first + PIECE); i < end; i += CPU_LANES) {
+            int64_t left = cpu_min64(CPU_LANES, end - i);
+            cpu_vec v = cpu_relu_gradient(cpu_load_part(x + i, left), cpu_load_part(d + i, left));
+            cpu_store_part(dx + i, a->accumulate ? cpu_load_part(dx + i, left) + v : v, left);
+        }
+}
+
 static int cpu_conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    if (!a->relu) return bwd_x(env, a);
-    int64_t n = a->n * a->h * a->w_in * a->c;
-    conv_args plain = *a;
-    plain.accumulate = 0;
-    if (a->accumulate && !(plain.dx = env->scratch(env, (size_t)n * sizeof(float)))) return SAG_KERNEL_NO_MEMORY;
-    int result = bwd_x(env, &plain);
-    if (result == SAG_KERNEL_OK) CPU_ISA(relu_gradient)(env, a->x, plain.dx, a->dx, n, a->accumulate);
+    if (CPU_ISA(winograd_suits)(env, a, WINO_BWD_X)) return CPU_ISA(winograd_bwd_x)(env, a);
+    if (!a->relu) return direct_bwd_x(env, a);
+    conv_args unmasked = *a;
+    unmasked.accumulate = 0;
+    if (a->accumulate && !(unmasked.dx = env->scratch(env, (size_t)numbers_of_x(a) * sizeof(float))))
+        return SAG_KERNEL_NO_MEMORY;
+    int result = direct_bwd_x(env, &unmasked);
+    if (result == SAG_KERNEL_OK) mask_gradient(env, a, unmasked.dx);
     return result;
 }
 
-static int bwd_w(sag_kernel_env *env, const conv_args *a)
+static int cpu_conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
 {
+    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     int64_t pixels = a->n * a->p * a->q;
     int result = SAG_KERNEL_OK;
     if (a->dw && CPU_ISA(winograd_suits)(env, a, WINO_BWD_W)) {
         result = CPU_ISA(winograd_bwd_w)(env, a);
     } else if (a->dw) {
-        patches x = {.x = a->x,
+        patches x = {.x = rectified(env, a),
                      .h = a->h,
                      .w = a->w_in,
                      .c = a->c,
@@ -202,19 +220,12 @@ static int bwd_w(sag_kernel_env *env, const conv_args *a)
                      .left = -a->pad_w,
                      .r = a->r,
                      .s = a->s};
+        if (!x.x) return SAG_KERNEL_NO_MEMORY;
         result = CPU_ISA(outer)(env, &x, pixels, a->dy, a->k, a->k, a->dw, a->accumulate_dw);
     }
     if (a->db && result == SAG_KERNEL_OK)
         result = CPU_ISA(column_sum)(env, a->dy, pixels, a->k, a->db, a->accumulate_db);
     return result;
-}
-
-static int cpu_conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
-{
-    if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
-    conv_args plain = *a;
-    if (a->relu && a->dw && !(plain.x = CPU_ISA(relu_copy)(env, a->x, a->n * a->h * a->w_in * a->c))) return SAG_KERNEL_NO_MEMORY;
-    return bwd_w(env, &plain);
 }
 
 void CPU_REGISTER(conv)(sag_kernel_table *t)

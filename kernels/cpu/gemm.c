@@ -35,9 +35,10 @@ static gemm_plan plan_of(const gemm_job *job)
 static void run_piece(const gemm_job *job, const gemm_plan *p, const float *packed, float *panel, int64_t m0,
                       int64_t n0)
 {
-    float *row[GEMM_MC];
+    float *row[GEMM_MC], *plus[GEMM_MC];
     int64_t rows = cpu_min64(p->mc, job->m - m0), n1 = cpu_min64(n0 + GEMM_NC, job->n);
     job->place(job->c, m0, rows, row);
+    if (job->place_plus) job->place_plus(job->plus, m0, rows, plus);
     for (int64_t k0 = 0; k0 < job->k; k0 += p->depth) {
         int64_t depth = cpu_min64(p->depth, job->k - k0);
         job->fetch(job->a, m0, rows, k0, depth, panel, GEMM_LDA);
@@ -60,6 +61,7 @@ static void run_piece(const gemm_job *job, const gemm_plan *p, const float *pack
                                 .bias = job->bias && k0 == 0 ? job->bias + n : NULL};
                 panel_tiles[kind][cpu_ceil_div(out.rows, grain)](&walk, panel + i * GEMM_LDA, b, &out);
             }
+            if (job->place_plus && k0 + depth == job->k) gemm_add_rows(row, plus, rows, n, cpu_min64(GEMM_NR, n1 - n));
         }
     }
 }

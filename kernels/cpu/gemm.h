@@ -1,5 +1,6 @@
 /*
- * gemm.h - the one matrix product of the CPU backend: C {M,N} (+)= A {M,K} B {K,N} (+ bias row), everything f32.
+ * gemm.h - the one matrix product of the CPU backend: C {M,N} (+)= A {M,K} B {K,N} (+ bias row, + rows of another
+ * matrix), everything f32.
  *
  * Rows of A are fetched by a callback into a small panel, which is how a convolution reads its patches without an
  * im2col buffer; rows of C may lie anywhere, which is how it writes every second pixel. B is packed once into strips of
@@ -47,6 +48,8 @@ typedef struct gemm_job {
     const void *c;
     const float *bias; /* {n} or NULL */
     int accumulate;
+    gemm_place *place_plus; /* rows added to those of C at the end, found in `plus`; NULL: none */
+    const void *plus;
 } gemm_job;
 
 /* Bytes of B in packed form plus the panels of `threads` threads: what gemm_run takes from `memory`. */
@@ -64,6 +67,17 @@ typedef struct gemm_rows {
 void CPU_ISA(gemm_fetch_rows)(const void *a, int64_t m0, int64_t rows, int64_t k0, int64_t depth, float *panel,
                               int64_t ld);
 void CPU_ISA(gemm_place_rows)(const void *c, int64_t m0, int64_t rows, float **row);
+
+/* Columns n0 .. n0+cols of rows of C += those of `plus`: while they are in the caches. */
+static inline void gemm_add_rows(float *const *row, float *const *plus, int64_t rows, int64_t n0, int64_t cols)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j += CPU_LANES) {
+            float *c = row[i] + n0 + j;
+            int64_t n = cpu_min64(CPU_LANES, cols - j);
+            cpu_store_part(c, cpu_load_part(c, n) + cpu_load_part(plus[i] + n0 + j, n), n);
+        }
+}
 
 /* n floats. Runs are short: GEMM_NO_CALL keeps the compiler from turning the loops into calls of memcpy and memset. */
 #define GEMM_NO_CALL(p) __asm__("" : "+r"(p))

@@ -49,11 +49,6 @@ int CPU_ISA(outer)(sag_kernel_env *env, const patches *x, int64_t pixels, const 
 /* y[c] (+)= sum of rows of x {rows, cols}. */
 int CPU_ISA(column_sum)(sag_kernel_env *env, const float *x, int64_t rows, int64_t cols, float *y, int accumulate);
 
-/* max(x, 0) of n numbers in scratch; NULL when there is none. */
-const float *CPU_ISA(relu_copy)(sag_kernel_env *env, const float *x, int64_t n);
-/* dx (+)= d where x is above 0, else 0. */
-void CPU_ISA(relu_gradient)(sag_kernel_env *env, const float *x, const float *d, float *dx, int64_t n, int accumulate);
-
 /* upconv.c: the fused resampling convolutions, registered by conv.c. */
 void CPU_ISA(upconv_fill)(sag_kernel_table *t);
 

@@ -21,7 +21,9 @@ typedef struct resampling {
     const float *in;
     float *out;
     const float *w, *bias;
+    const float *mask;   /* of the output's shape: outputs count where it is above 0, else they are 0; or NULL */
     bool expand, turned; /* turned: the data gradient; taps reversed, and `k` is the last dimension of w */
+    bool relu;           /* of what reduce takes in */
     int accumulate;
     float scale;
     int64_t c, k;        /* channels in and out of the products */
@@ -187,14 +189,14 @@ CPU_INLINE void expand_tile(const resampling *j, const up_window *x, const bool 
     }
 }
 
-CPU_INLINE void reduce_tile(const resampling *j, const up_window *x, const bool edge, float *v)
+CPU_INLINE void reduce_tile(const resampling *j, const up_window *x, const bool edge, const bool relu, float *v)
 {
     for (int64_t c = 0; c < j->depth; c += CPU_LANES) {
         float *o = v + c / UP_STRIP * j->v_strip + c % UP_STRIP;
         if (c + CPU_LANES <= j->c)
-            up_large(x, edge, c, CPU_LANES, o, j->kind);
+            up_large(x, edge, relu, c, CPU_LANES, o, j->kind);
         else
-            up_large(x, edge, c, c < j->c ? (int)(j->c - c) : 0, o, j->kind);
+            up_large(x, edge, relu, c, c < j->c ? (int)(j->c - c) : 0, o, j->kind);
     }
 }
 
@@ -214,10 +216,11 @@ static void transform_line(const resampling *j, const tile_line *line, float *v)
     }
     float *o = v + line->slot[TILE_ROW] * j->columns[TILE_ROW] * UP_STRIP;
     for (int64_t t = 0; t < j->columns[TILE_ROW]; t++, o += UP_STRIP) {
-        if (up_window_at(&x, j->in, 2 * j->h, 2 * j->width, line->image, 4 * line->t - 1, 4 * t - 1, 6, 6))
-            reduce_tile(j, &x, true, o);
+        bool edge = up_window_at(&x, j->in, 2 * j->h, 2 * j->width, line->image, 4 * line->t - 1, 4 * t - 1, 6, 6);
+        if (j->relu)
+            edge ? reduce_tile(j, &x, true, true, o) : reduce_tile(j, &x, false, true, o);
         else
-            reduce_tile(j, &x, false, o);
+            edge ? reduce_tile(j, &x, true, false, o) : reduce_tile(j, &x, false, false, o);
     }
 }
 
@@ -290,23 +293,31 @@ static void multiply(const resampling *j, const block *b, const product *p, int6
 
 /* side x side pixels from (i0, j0) on, of those that the map has. */
 CPU_INLINE void store_pixels(const resampling *j, const cpu_vec *o, int64_t image, int64_t i0, int64_t j0,
-                             const int side, int64_t k)
+                             const int side, const bool masked, int64_t k)
 {
     int64_t h = j->h << j->expand, w = j->width << j->expand, n = cpu_min64(CPU_LANES, j->k - k);
-    float *y = j->out + ((image * h + i0) * w + j0) * j->k + k;
+    int64_t at = ((image * h + i0) * w + j0) * j->k + k, line = w * j->k;
+    float *y = j->out + at;
+    const float *x = masked ? j->mask + at : NULL;
     cpu_vec scale = cpu_splat(j->scale), bias = j->bias ? cpu_load_part(j->bias + k, (int)n) : (cpu_vec){0};
     if (i0 >= 0 && i0 + side <= h && j0 >= 0 && j0 + side <= w && n == CPU_LANES) {
 #pragma GCC unroll 4
-        for (int r = 0; r < side; r++, y += w * j->k)
+        for (int r = 0; r < side; r++)
 #pragma GCC unroll 4
-            for (int s = 0; s < side; s++)
-                tile_store(y + s * j->k, scale * o[r * side + s] + bias, CPU_LANES, NULL, j->accumulate);
+            for (int s = 0; s < side; s++) {
+                cpu_vec v = scale * o[r * side + s] + bias;
+                if (masked) v = cpu_relu_gradient(cpu_load(x + r * line + s * j->k), v);
+                tile_store(y + r * line + s * j->k, v, CPU_LANES, NULL, j->accumulate);
+            }
         return;
     }
-    for (int r = 0; r < side; r++, y += w * j->k)
+    for (int r = 0; r < side; r++)
         for (int s = 0; s < side; s++)
-            if (i0 + r >= 0 && i0 + r < h && j0 + s >= 0 && j0 + s < w)
-                tile_store(y + s * j->k, scale * o[r * side + s] + bias, (int)n, NULL, j->accumulate);
+            if (i0 + r >= 0 && i0 + r < h && j0 + s >= 0 && j0 + s < w) {
+                cpu_vec v = scale * o[r * side + s] + bias;
+                if (masked) v = cpu_relu_gradient(cpu_load_part(x + r * line + s * j->k, n), v);
+                tile_store(y + r * line + s * j->k, v, (int)n, NULL, j->accumulate);
+            }
 }
 
 /* 4x4 large pixels of a tile from its 25 products. */
@@ -334,7 +345,10 @@ static void store_expanded(const resampling *j, const tile_line *line, int64_t k
         for (int64_t k = k0; k < k1; k += CPU_LANES) {
             cpu_vec o[16];
             expand_pixels(at, m + (k - k0) / UP_STRIP * j->m_strip + k % UP_STRIP, o);
-            store_pixels(j, o, line->image, 4 * line->t - 1, 4 * t - 1, 4, k);
+            if (j->mask)
+                store_pixels(j, o, line->image, 4 * line->t - 1, 4 * t - 1, 4, true, k);
+            else
+                store_pixels(j, o, line->image, 4 * line->t - 1, 4 * t - 1, 4, false, k);
         }
     }
 }
@@ -353,7 +367,7 @@ static void store_reduced(const resampling *j, const tile_line *line, int64_t k0
                 int a = 3 * (1 + p / 2), b = 1 + p % 2;
                 o[p] = (z[0] + z[b]) + (z[a] + z[a + b]);
             }
-            store_pixels(j, o, line->image, 2 * line->t, 2 * t, 2, k);
+            store_pixels(j, o, line->image, 2 * line->t, 2 * t, 2, false, k);
         }
 }
 
@@ -485,6 +499,7 @@ static int forward(sag_kernel_env *env, const conv_args *a, bool pool)
                     .w = a->w,
                     .bias = a->b,
                     .expand = !pool,
+                    .relu = a->relu,
                     .scale = pool ? 0.25f : 1.0f,
                     .c = a->c,
                     .k = a->k,
@@ -500,6 +515,7 @@ static int data_gradient(sag_kernel_env *env, const conv_args *a, bool pool)
     resampling j = {.in = a->dy,
                     .out = a->dx,
                     .w = a->w,
+                    .mask = a->relu ? a->x : NULL,
                     .expand = pool,
                     .turned = true,
                     .accumulate = a->accumulate,
@@ -535,26 +551,15 @@ static int cpu_upconv_bwd_w(sag_kernel_env *env, const conv_args *a)
 }
 static int cpu_convpool_fwd(sag_kernel_env *env, const conv_args *a)
 {
-    conv_args plain = *a;
-    if (a->relu && !(plain.x = CPU_ISA(relu_copy)(env, a->x, a->n * a->h * a->w_in * a->c))) return SAG_KERNEL_NO_MEMORY;
-    return forward(env, &plain, true);
+    return forward(env, a, true);
 }
 static int cpu_convpool_bwd_x(sag_kernel_env *env, const conv_args *a)
 {
-    if (!a->relu) return data_gradient(env, a, true);
-    int64_t n = a->n * a->h * a->w_in * a->c;
-    conv_args plain = *a;
-    plain.accumulate = 0;
-    if (a->accumulate && !(plain.dx = env->scratch(env, (size_t)n * sizeof(float)))) return SAG_KERNEL_NO_MEMORY;
-    int result = data_gradient(env, &plain, true);
-    if (result == SAG_KERNEL_OK) CPU_ISA(relu_gradient)(env, a->x, plain.dx, a->dx, n, a->accumulate);
-    return result;
+    return data_gradient(env, a, true);
 }
 static int cpu_convpool_bwd_w(sag_kernel_env *env, const conv_args *a)
 {
-    conv_args plain = *a;
-    if (a->relu && a->dw && !(plain.x = CPU_ISA(relu_copy)(env, a->x, a->n * a->h * a->w_in * a->c))) return SAG_KERNEL_NO_MEMORY;
-    return weight_gradient(env, &plain, true);
+    return weight_gradient(env, a, true);
 }
 
 void CPU_ISA(upconv_fill)(sag_kernel_table *t)

@@ -61,8 +61,9 @@ static inline bool up_window_at(up_window *x, const float *map, int64_t h, int64
     return x->first > 0 || x->last < columns - 1;
 }
 
-/* The 25 differences that convpool's products want of 6x6 large pixels: to out + (5 row + column) * kind. */
-CPU_INLINE void up_large(const up_window *x, const bool edge, int64_t c, int n, float *out, int64_t kind)
+/* The 25 differences that convpool's products want of 6x6 large pixels, or with relu of max(x, 0): to out + (5 row + column) * kind. */
+CPU_INLINE void up_large(const up_window *x, const bool edge, const bool relu, int64_t c, int n, float *out,
+                         int64_t kind)
 {
     static const int plus[UP_WEIGHTS] = {2, 0, 1, 4, 5}, minus[UP_WEIGHTS] = {3, 2, 3, 2, 3};
 #pragma GCC unroll 5
@@ -71,6 +72,7 @@ CPU_INLINE void up_large(const up_window *x, const bool edge, int64_t c, int n, 
 #pragma GCC unroll 6
         for (int s = 0; s < 6; s++) {
             cpu_vec a = up_pixel(x, edge, plus[r], s, c, n), b = up_pixel(x, edge, minus[r], s, c, n);
+            if (relu) a = cpu_relu(a), b = cpu_relu(b);
             d[s] = r ? a - b : a + b;
         }
         float *o = out + r * UP_WEIGHTS * kind;

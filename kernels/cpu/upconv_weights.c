@@ -21,7 +21,7 @@ typedef struct tiled_map {
     const float *map;
     const float *zeros;
     int64_t h, w, c;
-    bool large;
+    bool large, relu; /* relu: of the large one */
     int64_t range;               /* of channels in a piece */
     int64_t kind, strip, floats; /* of the data: [strip][kind][tile][channel] */
 } tiled_map;
@@ -56,16 +56,16 @@ CPU_INLINE void small_sums(const up_window *x, const bool edge, int64_t c, int n
 }
 
 /* Channels c0 .. c0+count of one tile, zeros up to a multiple of UP_DEPTH. */
-CPU_INLINE void transform_tile(const tiled_map *m, const up_window *x, const bool edge, int64_t c0, int64_t count,
-                               float *v)
+CPU_INLINE void transform_tile(const tiled_map *m, const up_window *x, const bool edge, const bool relu, int64_t c0,
+                               int64_t count, float *v)
 {
     for (int64_t c = 0; c < round_up(count, UP_DEPTH); c += CPU_LANES) {
         float *o = v + c / UP_STRIP * m->strip + c % UP_STRIP;
         int n = c + CPU_LANES <= count ? CPU_LANES : c < count ? (int)(count - c) : 0;
         if (m->large && n == CPU_LANES)
-            up_large(x, edge, c0 + c, CPU_LANES, o, m->kind);
+            up_large(x, edge, relu, c0 + c, CPU_LANES, o, m->kind);
         else if (m->large)
-            up_large(x, edge, c0 + c, n, o, m->kind);
+            up_large(x, edge, relu, c0 + c, n, o, m->kind);
         else if (n == CPU_LANES)
             small_sums(x, edge, c0 + c, CPU_LANES, o, m->kind);
         else
@@ -81,10 +81,11 @@ static void transform_block(const weights_job *j, const tiled_map *m, int64_t t0
         int64_t image = t / (j->rows * j->columns), r = t / j->columns % j->rows, s = t % j->columns;
         int side = m->large ? 6 : 2;
         int64_t i0 = m->large ? 4 * r - 1 : 2 * r, j0 = m->large ? 4 * s - 1 : 2 * s;
-        if (up_window_at(&x, m->map, m->h, m->w, image, i0, j0, side, side))
-            transform_tile(m, &x, true, c0, count, v);
+        bool edge = up_window_at(&x, m->map, m->h, m->w, image, i0, j0, side, side);
+        if (m->relu)
+            edge ? transform_tile(m, &x, true, true, c0, count, v) : transform_tile(m, &x, false, true, c0, count, v);
         else
-            transform_tile(m, &x, false, c0, count, v);
+            edge ? transform_tile(m, &x, true, false, c0, count, v) : transform_tile(m, &x, false, false, c0, count, v);
     }
 }
 
@@ -161,6 +162,7 @@ int CPU_ISA(upconv_weights)(sag_kernel_env *env, const conv_args *a, bool pool)
                      .turned = !pool,
                      .accumulate = a->accumulate_dw,
                      .scale = pool ? 0.25f : 1.0f};
+    j.x.relu = a->relu;
     j.rows = cpu_ceil_div(pool ? a->p : a->h, 2), j.columns = cpu_ceil_div(pool ? a->q : a->w_in, 2);
     j.tiles = a->n * j.rows * j.columns;
     j.k_ranges = cpu_ceil_div(a->k, j.dy.range), j.c_ranges = cpu_ceil_div(a->c, j.x.range);

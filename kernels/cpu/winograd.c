@@ -21,11 +21,16 @@
  * below does the work depends on the number of threads. */
 #define ONE_COPY __attribute__((noinline, noclone)) static
 
+/* y as it is; where `beside` is above 0, else 0 (relu's gradient); y + beside; y + beside's number for 2x2 pixels. */
+typedef enum wino_finish { AS_IT_IS, MASK, ADD, ADD_HALF } wino_finish;
+
 /* Channels in (c) and out (k) of the product, whichever way it goes. */
 typedef struct wino_conv {
     wino_map in;
     const float *w, *bias;
     float *y;
+    const float *beside; /* what finish has to do with y; y's shape, with ADD_HALF half its height and width */
+    wino_finish finish;
     bool transposed; /* weights of the data gradient: turned, and `k` is their last dimension */
     int accumulate;
     int64_t c, k, out_h, out_w;  /* out: at full resolution */
@@ -100,6 +105,23 @@ ONE_COPY void load_tile(const wino_conv *j, int64_t tile, int64_t c0, int64_t co
     wino_transform_tile(&j->in, tile, c0, count, 6, v, &j->v_at);
 }
 
+/* The first rows x cols of the 4x4 pixels of a tile and n channels, to y from them; `beside`: its place. */
+CPU_INLINE void store_pixels(const wino_conv *j, const cpu_vec *o, int64_t rows, int64_t cols, int n, float *y,
+                             const float *beside, const wino_finish finish)
+{
+    int64_t line = j->out_w * j->k, half_line = j->out_w / 2 * j->k;
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int s = 0; s < cols; s++) {
+            cpu_vec v = o[r * 4 + s];
+            if (finish == MASK) v = cpu_relu_gradient(cpu_load_part(beside + r * line + s * j->k, n), v);
+            if (finish == ADD) v += cpu_load_part(beside + r * line + s * j->k, n);
+            if (finish == ADD_HALF) v += cpu_load_part(beside + r / 2 * half_line + s / 2 * j->k, n);
+            tile_store(y + r * line + s * j->k, v, n, NULL, j->accumulate);
+        }
+}
+
 /* Outputs k0 .. k1 of one tile, of the pixels that the map has. m: from the strip of k0 */
 ONE_COPY void store_tile(const wino_conv *j, int64_t tile, int64_t k0, int64_t k1, const float *m)
 {
@@ -107,24 +129,32 @@ ONE_COPY void store_tile(const wino_conv *j, int64_t tile, int64_t k0, int64_t k
     int64_t image = line_of / rows_in, i0 = line_of % rows_in * WINO_STEP, j0 = (uint32_t)tile % cols_in * WINO_STEP;
     int64_t rows = cpu_min64(WINO_STEP, j->out_h - i0);
     int64_t cols = cpu_min64(WINO_STEP, j->out_w - j0), width = j->out_w;
+    int64_t first = (image * j->out_h + i0) * width + j0;
+    if (j->finish == ADD_HALF) first = (image * (j->out_h / 2) + i0 / 2) * (width / 2) + j0 / 2;
     float *y = j->y + ((image * j->out_h + i0) * width + j0) * j->k;
+    const float *beside = j->finish == AS_IT_IS ? y : j->beside + first * j->k;
     bool whole = rows == WINO_STEP && cols == WINO_STEP;
+#define STORE(finish)                                                                                                  \
+    do {                                                                                                               \
+        if (whole && n == CPU_LANES) /* the common case: no outputs by way of memory */                                \
+            store_pixels(j, o, 4, 4, CPU_LANES, y + k, beside + k, finish);                                            \
+        else                                                                                                           \
+            store_pixels(j, o, rows, cols, n, y + k, beside + k, finish);                                              \
+    } while (0)
     for (int64_t k = k0; k < k1; k += CPU_LANES) {
         int n = (int)cpu_min64(CPU_LANES, j->k - k);
         cpu_vec o[16], bias = j->bias ? cpu_load_part(j->bias + k, n) : (cpu_vec){0};
         wino_output(m + (k - k0) / WINO_STRIP * j->m_at.strip + k % WINO_STRIP, j->m_at.freq, o);
-        float *line = y + k;
-        if (whole && n == CPU_LANES) { /* the common case: no outputs by way of memory */
-#pragma GCC unroll 4
-            for (int r = 0; r < 4; r++, line += width * j->k)
-#pragma GCC unroll 4
-                for (int s = 0; s < 4; s++)
-                    tile_store(line + s * j->k, o[r * 4 + s] + bias, CPU_LANES, NULL, j->accumulate);
-            continue;
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) o[i] += bias;
+        switch (j->finish) {
+        case MASK: STORE(MASK); break;
+        case ADD: STORE(ADD); break;
+        case ADD_HALF: STORE(ADD_HALF); break;
+        default: STORE(AS_IT_IS); break;
         }
-        for (int r = 0; r < rows; r++, line += width * j->k)
-            for (int s = 0; s < cols; s++) tile_store(line + s * j->k, o[r * 4 + s] + bias, n, NULL, j->accumulate);
     }
+#undef STORE
 }
 
 /* -------------------------------------------------------------------------------------------- whole */
@@ -242,10 +272,12 @@ static void set_tiles(wino_conv *j, const conv_args *a)
 
 int CPU_ISA(winograd_fwd)(sag_kernel_env *env, const conv_args *a)
 {
-    wino_conv j = {.in = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w},
+    wino_conv j = {.in = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w, .relu = a->relu},
                    .w = a->w,
                    .bias = a->b,
                    .y = a->y,
+                   .beside = a->residual,
+                   .finish = !a->residual ? AS_IT_IS : a->residual_half ? ADD_HALF : ADD,
                    .c = a->c,
                    .k = a->k,
                    .out_h = a->p,
@@ -260,6 +292,8 @@ int CPU_ISA(winograd_bwd_x)(sag_kernel_env *env, const conv_args *a)
                    .w = a->w,
                    .transposed = true,
                    .y = a->dx,
+                   .beside = a->x,
+                   .finish = a->relu ? MASK : AS_IT_IS,
                    .accumulate = a->accumulate,
                    .c = a->k,
                    .k = a->c,

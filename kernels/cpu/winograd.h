@@ -27,6 +27,7 @@ typedef struct wino_map {
     int64_t rows, cols; /* tiles of an image */
     int64_t top, left;
     int64_t tiles;
+    bool relu;          /* the pixels are max(x, 0) */
     const float *zeros; /* as many as channels */
 } wino_map;
 

@@ -157,7 +157,7 @@ int CPU_ISA(winograd_bwd_w)(sag_kernel_env *env, const conv_args *a)
 {
     int64_t rows = cpu_ceil_div(a->p, WINO_STEP), cols = cpu_ceil_div(a->q, WINO_STEP), tiles = a->n * rows * cols;
     wino_outer j = {.a = a,
-                    .x = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w},
+                    .x = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w, .relu = a->relu},
                     .dy = {.x = a->dy, .h = a->p, .w = a->q, .c = a->k}};
     j.x.rows = j.dy.rows = rows, j.x.cols = j.dy.cols = cols, j.x.tiles = j.dy.tiles = tiles;
     int64_t zeros = round_up(a->c > a->k ? a->c : a->k, 16);

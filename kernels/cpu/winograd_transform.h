@@ -126,18 +126,21 @@ static inline bool wino_find_pixels(const wino_map *m, int64_t tile, int side, w
 }
 
 /* CPU_LANES channels from c of pixel (i, j), n of them real. */
-CPU_INLINE cpu_vec wino_pixel(const wino_pixels *s, const bool rows, const int side, int i, int j, int64_t c, int n)
+CPU_INLINE cpu_vec wino_pixel(const wino_pixels *s, const bool rows, const bool relu, const int side, int i, int j,
+                              int64_t c, int n)
 {
-    return cpu_load_part((rows ? s->row[i] + j * s->step : s->pixel[i * side + j]) + c, n);
+    cpu_vec x = cpu_load_part((rows ? s->row[i] + j * s->step : s->pixel[i * side + j]) + c, n);
+    return relu ? cpu_relu(x) : x;
 }
 
 /*
  * out[f * freq] = (B^T x B)[f]. Two rows at a time: the pixels are loaded twice or thrice, which is cheaper than to
  * spill the 36 numbers between the dimensions.
  */
-CPU_INLINE void wino_input(const wino_pixels *s, const bool rows, int64_t c, int n, float *out, int64_t freq)
+CPU_INLINE void wino_input(const wino_pixels *s, const bool rows, const bool relu, int64_t c, int n, float *out,
+                           int64_t freq)
 {
-#define AT(i) wino_pixel(s, rows, 6, i, j, c, n)
+#define AT(i) wino_pixel(s, rows, relu, 6, i, j, c, n)
     cpu_vec plus[6], minus[6];
 #pragma GCC unroll 6
     for (int j = 0; j < 6; j++) plus[j] = wino_b_end(AT(0), AT(2), AT(4));
@@ -157,7 +160,7 @@ CPU_INLINE void wino_input(const wino_pixels *s, const bool rows, int64_t c, int
 /* out[f * freq] = (A y A^T)[f], in the same way */
 CPU_INLINE void wino_output_gradient(const wino_pixels *s, const bool rows, int64_t c, int n, float *out, int64_t freq)
 {
-#define AT(i) wino_pixel(s, rows, 4, i, j, c, n)
+#define AT(i) wino_pixel(s, rows, false, 4, i, j, c, n)
     cpu_vec plus[4], minus[4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) plus[j] = AT(0);
@@ -212,34 +215,43 @@ CPU_INLINE void wino_weight_gradient(const cpu_vec *u, cpu_vec *w)
     for (int j = 0; j < 3; j++) wino_g_transposed(t + j, 3, w + j, 3);
 }
 
-CPU_INLINE void wino_transform_vector(const wino_pixels *s, const bool rows, const int side, int64_t c, int n,
-                                      float *out, int64_t freq)
+CPU_INLINE void wino_transform_vector(const wino_pixels *s, const bool rows, const bool relu, const int side,
+                                      int64_t c, int n, float *out, int64_t freq)
 {
     if (side == 6)
-        wino_input(s, rows, c, n, out, freq);
+        wino_input(s, rows, relu, c, n, out, freq);
     else
         wino_output_gradient(s, rows, c, n, out, freq);
 }
 
-/* Channels c0 .. c0+count of one tile to `out`, zeros up to a multiple of WINO_DEPTH. `side`: 6 for wino_input, 4 for
- * wino_output_gradient. */
-CPU_INLINE void wino_transform_tile(const wino_map *m, int64_t tile, int64_t c0, int64_t count, const int side,
-                                    float *out, const wino_layout *at)
+CPU_INLINE void wino_transform_pixels(const wino_map *m, const bool relu, int64_t tile, int64_t c0, int64_t count,
+                                      const int side, float *out, const wino_layout *at)
 {
 #define OUT (out + c / WINO_STRIP * at->strip + c % WINO_STRIP)
     wino_pixels s;
     int64_t c = 0, full = count - count % CPU_LANES;
     if (wino_find_pixels(m, tile, side, &s)) {
-        for (; c < full; c += CPU_LANES) wino_transform_vector(&s, true, side, c0 + c, CPU_LANES, OUT, at->freq);
+        for (; c < full; c += CPU_LANES) wino_transform_vector(&s, true, relu, side, c0 + c, CPU_LANES, OUT, at->freq);
         for (int i = 0; c < count && i < side; i++)
             for (int j = 0; j < side; j++) s.pixel[i * side + j] = s.row[i] + j * s.step;
     } else {
-        for (; c < full; c += CPU_LANES) wino_transform_vector(&s, false, side, c0 + c, CPU_LANES, OUT, at->freq);
+        for (; c < full; c += CPU_LANES) wino_transform_vector(&s, false, relu, side, c0 + c, CPU_LANES, OUT, at->freq);
     }
-    if (c < count) wino_transform_vector(&s, false, side, c0 + c, (int)(count - c), OUT, at->freq), c += CPU_LANES;
+    if (c < count) wino_transform_vector(&s, false, relu, side, c0 + c, (int)(count - c), OUT, at->freq), c += CPU_LANES;
     for (; c < round_up(count, WINO_DEPTH); c += CPU_LANES)
         for (int f = 0; f < WINO_FREQS; f++) cpu_store(OUT + f * at->freq, (cpu_vec){0});
 #undef OUT
+}
+
+/* Channels c0 .. c0+count of one tile to `out`, zeros up to a multiple of WINO_DEPTH. `side`: 6 for wino_input, 4 for
+ * wino_output_gradient. Products in B^T x B are each added to one number, so relu's own copy rounds like the other. */
+CPU_INLINE void wino_transform_tile(const wino_map *m, int64_t tile, int64_t c0, int64_t count, const int side,
+                                    float *out, const wino_layout *at)
+{
+    if (side == 6 && m->relu)
+        wino_transform_pixels(m, true, tile, c0, count, side, out, at);
+    else
+        wino_transform_pixels(m, false, tile, c0, count, side, out, at);
 }
 
 #endif

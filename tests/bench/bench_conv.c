@@ -1,6 +1,7 @@
 /*
  * bench_conv.c - GFLOP/s of the convolution kernels by shape and direction. Not a test.
- *   bench_conv [threads] [substring of a shape's name, or conv:N,H,C,K up:.. pool:..]
+ *   bench_conv [threads] [substring of a shape's name, or conv:N,H,C,K up:.. pool:..] [relu] [residual | half]
+ * relu, residual (half: of half the size): folded into the op.
  * Multiplies that the fused forms save are not counted, those that Winograd's algorithm saves are: its rate may be
  * above the machine's. Behind each rate: how many times faster than without Winograd. Medians of runs that take turns.
  */
@@ -106,6 +107,12 @@ int main(int argc, char **argv)
     char form_[8];
     bool own = argc > 2 && sscanf(argv[2], "%7[a-z]:%lld,%lld,%lld,%lld", form_, &n_, &h_, &c_, &k_) == 5;
     if (own) one = (bench_shape){form_[0] == 'u' ? UP : form_[0] == 'p' ? POOL : PLAIN, n_, h_, c_, k_, 3, 1};
+    bool relu = false, residual = false, half = false;
+    for (int i = 3; i < argc; i++) {
+        relu |= strcmp(argv[i], "relu") == 0;
+        half |= strcmp(argv[i], "half") == 0;
+        residual |= half || strcmp(argv[i], "residual") == 0;
+    }
     size_t count = own ? 1 : sizeof shapes / sizeof *shapes;
     for (size_t i = 0; i < count; i++) {
         const bench_shape *s = own ? &one : &shapes[i];
@@ -133,6 +140,7 @@ int main(int argc, char **argv)
         float *x = numbers(nx), *y = numbers(ny), *w = numbers(nw), *b = numbers(a.k), *dx = numbers(nx),
               *dy = numbers(ny);
         float *dw = numbers(nw), *db = numbers(a.k);
+        a.relu = relu, a.residual_half = half, a.residual = residual ? numbers(ny) : NULL;
         a.x = x, a.y = y, a.w = w, a.b = b, a.dx = dx, a.dy = dy, a.dw = dw, a.db = db;
         double taps = s->form == PLAIN ? (double)(a.p * a.q * a.r * a.s)
                       : s->form == UP  ? 16.0 * (double)(a.h * a.w_in)
@@ -144,7 +152,7 @@ int main(int argc, char **argv)
         report(&env, s->form == UP ? t->upconv_bwd_w : s->form == POOL ? t->convpool_bwd_w : t->conv2d_bwd_w, &a, flop);
         printf("\n");
         fflush(stdout);
-        free(x), free(y), free(w), free(b), free(dx), free(dy), free(dw), free(db);
+        free((void *)(uintptr_t)a.residual), free(x), free(y), free(w), free(b), free(dx), free(dy), free(dw), free(db);
     }
     free(arena);
     cpu->close(state);

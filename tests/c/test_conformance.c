@@ -326,6 +326,17 @@ static void convolutions(void **state)
             s.in[1] = S4(t[i].k, t[i].r, t[i].r, t[i].c);
             if (bias) s.in[2] = S1(t[i].k);
             check(s);
+            /* with relu in front and a residual behind, y's size or half of it */
+            const int64_t p = (t[i].h + 2 * t[i].pad - t[i].r) / t[i].stride + 1, q = (t[i].w + 2 * t[i].pad - t[i].r) / t[i].stride + 1;
+            s.attr[3] = 1;
+            check(s);
+            s.half |= 1u << 3;
+            s.in[3] = S4(t[i].n, p, q, t[i].k);
+            check(s);
+            s.attr[3] = 0;
+            if (p % 2 || q % 2) continue;
+            s.in[3] = S4(t[i].n, p / 2, q / 2, t[i].k);
+            check(s);
         }
     }
     static const int64_t u[][5] = {{1, 1, 1, 1, 1}, {2, 3, 5, 3, 4}, {1, 4, 4, 17, 31}, {1, 8, 4, 32, 16}};
@@ -337,6 +348,8 @@ static void convolutions(void **state)
         check(s);
         s.op = SAG_OP_convpool;
         s.in[0] = S4(u[i][0], 2 * u[i][1], 2 * u[i][2], u[i][3]);
+        check(s);
+        s.attr[0] = 1;
         check(s);
     }
 }

@@ -340,6 +340,22 @@ describe("layers", function()
         assert_near(down(x), ops.mean_pool(ops.conv2d(x, down.weight, down.bias, nil, 1, 1, 1)), 1e-5)
     end)
 
+    it("take a ReLU in front and a sum behind", function()
+        local function bits(a, b) assert.equal(a:bytes(), b:bytes()) end
+        local x, full, half = random { 2, 4, 6, 5 }, random { 2, 4, 6, 3 }, random { 2, 2, 3, 3 }
+        local conv = nn.Conv2d { in_channels = 5, out_channels = 3, padding = 1, relu = true }:build {}
+        local alone = ops.conv2d(x:relu(), conv.weight, conv.bias, nil, 1, 1, 1)
+        bits(ops.add(alone, full), conv(x, full))
+        bits(ops.add(alone, ops.upsample(half)), conv(x, half))
+        assert.matches("'residual' must have the shape of y, {2, 4, 6, 3}", helper.message_of(conv, x, x))
+        local down = nn.ConvPool2d { in_channels = 5, out_channels = 3, relu = true }:build {}
+        bits(ops.convpool(x:relu(), down.weight, down.bias), down(x))
+        assert.equal("ReLU + Conv2d 3x3 5 -> 3", conv:describe())
+        assert.equal("ReLU + ConvPool2d 5 -> 3", down:describe())
+        local up = { in_channels = 5, out_channels = 3, relu = true }
+        assert.matches("UpConv2d has no option 'relu'", helper.message_of(nn.UpConv2d, up))
+    end)
+
     it("Embedding picks rows", function()
         local e = nn.Embedding { classes = 4, features = 3 }:build {}
         local w = e.weight:totable()

@@ -6,6 +6,9 @@
 ---     without down     no pooling; the shortcut is the identity if the channels are equal, else 1x1
 --- ResidualBlock        what the paper puts in attention's place to compare with: equal size, equal channels
 ---
+--- ReLUs without a normalisation before them, and the sums, are part of the convolutions: the last one of a block puts out
+--- the block's sum.
+---
 --- A 1x1 convolution commutes with upsampling and with mean pooling, so the shortcuts run it at the smaller size: the same
 --- function for a quarter of the work.
 
@@ -27,9 +30,9 @@ local norm = require "sagan.nn.norm"
 ---@field norm? table                   eps, momentum, gain_offset, gain_init, bias_init, spectral_norm
 ---@field upsample? "nearest"|"bilinear"  nearest
 
-local function make_conv(class, from, to, o, kernel)
+local function make_conv(class, from, to, o, kernel, relu)
     return class {
-        in_channels = from, out_channels = to, kernel = kernel, padding = kernel and kernel // 2 or nil,
+        in_channels = from, out_channels = to, kernel = kernel, padding = kernel and kernel // 2 or nil, relu = relu,
         spectral_norm = o.spectral_norm, bias_init = o.bias_init,
         init = kernel == 1 and o.shortcut_init or o.init,
     }
@@ -74,17 +77,18 @@ end
 ---@param labels? sagan.Tensor  {N} i32; unused without classes
 ---@return sagan.Tensor         {N, 2H, 2W, out}
 function GeneratorBlock:forward(x, labels)
-    local ops = core.ops
     local h = self.bn1(x, labels)
     if self.bilinear then
         core.set_path(self.full_path)
         h = upsample_bilinear(h)
     end
-    h = self.conv2(self.bn2(self.conv1(h), labels))
+    h = self.bn2(self.conv1(h), labels)
     local s = self.shortcut(x)
-    core.set_path(self.full_path)
-    if self.bilinear then return ops.add(h, upsample_bilinear(s)) end
-    return ops.add_upsampled(h, s)
+    if self.bilinear then
+        core.set_path(self.full_path)
+        s = upsample_bilinear(s)
+    end
+    return self.conv2(h, s)
 end
 
 function GeneratorBlock:describe() return ("GeneratorBlock %d -> %d"):format(self.in_channels, self.out_channels) end
@@ -108,11 +112,11 @@ function DiscriminatorBlock:init(o)
     self.down, self.first = o.down ~= false, o.first or false
     self.inplace_shortcut = o.inplace_shortcut or false
     local hidden = o.hidden_channels or o.out_channels
-    self:add("conv1", make_conv(conv.Conv2d, o.in_channels, hidden, o, 3))
+    self:add("conv1", make_conv(conv.Conv2d, o.in_channels, hidden, o, 3, not self.first and not self.inplace_shortcut))
     if self.down then
-        self:add("conv2", make_conv(conv.ConvPool2d, hidden, o.out_channels, o))
+        self:add("conv2", make_conv(conv.ConvPool2d, hidden, o.out_channels, o, nil, true))
     else
-        self:add("conv2", make_conv(conv.Conv2d, hidden, o.out_channels, o, 3))
+        self:add("conv2", make_conv(conv.Conv2d, hidden, o.out_channels, o, 3, true))
     end
     if self.down or o.in_channels ~= o.out_channels then
         self:add("shortcut", make_conv(conv.Conv2d, o.in_channels, o.out_channels, o, 1))
@@ -123,18 +127,15 @@ end
 ---@return sagan.Tensor   {N, H/2, W/2, out}, or {N, H, W, out} without down
 function DiscriminatorBlock:forward(x)
     local ops = core.ops
-    local h = self.first and x or ops.relu(x)
-    local s = self.inplace_shortcut and h or x
-    h = self.conv1(h)
-    core.set_path(self.full_path)
-    h = self.conv2(ops.relu(h))
-    core.set_path(self.full_path)
-    if self.down then s = ops.mean_pool(s) end
-    if self.shortcut then
-        s = self.shortcut(s)
+    if self.inplace_shortcut and not self.first then x = ops.relu(x) end
+    local h = self.conv1(x)
+    if not self.shortcut then return self.conv2(h, x) end
+    h = self.conv2(h)
+    if self.down then
         core.set_path(self.full_path)
+        x = ops.mean_pool(x)
     end
-    return ops.add(h, s)
+    return self.shortcut(x, h)
 end
 
 function DiscriminatorBlock:describe()
@@ -175,7 +176,7 @@ function ResidualBlock:init(o)
     self.wide, self.narrow = hidden_widths(c, kernel, o.norm)
     local function convolution(name, from, to, size)
         self:add(name, conv.Conv2d { in_channels = from, out_channels = to, kernel = size, padding = size // 2, bias = false,
-            spectral_norm = o.spectral_norm, init = o.init })
+            relu = not o.norm, spectral_norm = o.spectral_norm, init = o.init })
     end
     local plain = { norm = o.norm or nil }
     if o.norm then self:add("bn1", make_norm(c, plain)) end
@@ -190,26 +191,18 @@ end
 ---@return sagan.Tensor   the same shape
 function ResidualBlock:forward(x)
     local ops = core.ops
-    local a = self.bn1 and self.bn1(x) or ops.relu(x)
+    local a = self.bn1 and self.bn1(x) or x
     local h = self.conv1(a)
     if self.point1 then
         local p = self.point1(a)
         core.set_path(self.full_path)
         h = ops.concat(h, p, 4)
     end
+    if self.bn2 then h = self.bn2(h) end
+    if not self.point2 then return self.conv2(h, x) end
     core.set_path(self.full_path)
-    h = self.bn2 and self.bn2(h) or ops.relu(h)
-    if not self.point2 then
-        h = self.conv2(h)
-    else
-        core.set_path(self.full_path)
-        local first, rest = ops.slice(h, 4, 1, self.wide), ops.slice(h, 4, self.wide + 1, self.narrow)
-        local wide, narrow = self.conv2(first), self.point2(rest)
-        core.set_path(self.full_path)
-        h = ops.add(wide, narrow)
-    end
-    core.set_path(self.full_path)
-    return ops.add(x, h)
+    local first, rest = ops.slice(h, 4, 1, self.wide), ops.slice(h, 4, self.wide + 1, self.narrow)
+    return self.point2(rest, self.conv2(first, x))
 end
 
 function ResidualBlock:describe()

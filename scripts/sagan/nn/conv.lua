@@ -1,8 +1,10 @@
 --- Convolutions. Activations NHWC, weights {K, R, S, C}, so that the weight is spectral norm's matrix {K, R S C}.
 ---
----   Conv2d      y = w * x + b
+---   Conv2d      y = w * x + b, or with relu w * max(x, 0) + b; + residual, if forward is given one
 ---   UpConv2d    nearest x2, then 3x3 with padding 1, in one op with fewer multiplies
----   ConvPool2d  3x3 with padding 1, then 2x2 mean, likewise
+---   ConvPool2d  3x3 with padding 1, then 2x2 mean, likewise; with relu of max(x, 0)
+---
+--- What goes into and comes out of the module is then x as it is and the whole sum: no ReLU's output is stored.
 
 local core = require "sagan.core"
 local Module = require "sagan.nn.module"
@@ -13,13 +15,14 @@ local Module = require "sagan.nn.module"
 ---@field kernel? integer|integer[]   {h, w}; 3. Conv2d only, as are the next two
 ---@field stride? integer             1
 ---@field padding? integer|integer[]  {h, w}; 0
+---@field relu? boolean               of max(x, 0) in place of x, in the same op; false. Not UpConv2d
 ---@field bias? boolean               true
 ---@field spectral_norm? boolean|sagan.nn.SpectralOptions
 ---@field init? sagan.nn.Init         xavier
 ---@field bias_init? sagan.nn.Init    zeros
 
 local ALLOWED <const> = {
-    in_channels = true, out_channels = true, kernel = true, stride = true, padding = true, bias = true,
+    in_channels = true, out_channels = true, kernel = true, stride = true, padding = true, relu = true, bias = true,
     spectral_norm = true, init = true, bias_init = true,
 }
 
@@ -35,7 +38,7 @@ local function declare(self, o, r, s)
     if not o.in_channels or not o.out_channels then
         error(self.type .. " needs in_channels and out_channels", 4)
     end
-    self.in_channels, self.out_channels = o.in_channels, o.out_channels
+    self.in_channels, self.out_channels, self.relu = o.in_channels, o.out_channels, o.relu or false
     self:parameter("weight", { o.out_channels, r, s, o.in_channels }, o.init or "xavier", o.spectral_norm)
     if o.bias ~= false then
         local init = o.bias_init or "zeros"
@@ -56,23 +59,26 @@ function Conv2d:init(o)
     declare(self, o, self.kernel_h, self.kernel_w)
 end
 
----@param x sagan.Tensor  {N, H, W, C}
----@return sagan.Tensor   {N, (H + 2 pad - R) / stride + 1, ..., K}
-function Conv2d:forward(x)
-    return core.ops.conv2d(x, self:weight_of("weight"), self.bias, nil, self.stride, self.pad_h, self.pad_w)
+---@param x sagan.Tensor          {N, H, W, C}
+---@param residual? sagan.Tensor  of the result's shape, or half its height and width: each number for 2x2 pixels
+---@return sagan.Tensor           {N, (H + 2 pad - R) / stride + 1, ..., K}
+function Conv2d:forward(x, residual)
+    return core.ops.conv2d(x, self:weight_of("weight"), self.bias, residual, self.stride, self.pad_h, self.pad_w, self.relu)
 end
 
 function Conv2d:describe()
-    return ("%s %dx%d %d -> %d"):format(self.type, self.kernel_h, self.kernel_w, self.in_channels, self.out_channels)
+    return ("%s%s %dx%d %d -> %d"):format(self.relu and "ReLU + " or "", self.type, self.kernel_h, self.kernel_w, self.in_channels,
+        self.out_channels)
 end
 
 ---@class sagan.nn.UpConv2d: sagan.nn.Module
 ---@overload fun(options: sagan.nn.ConvOptions): sagan.nn.UpConv2d
 local UpConv2d = Module.class("UpConv2d")
 
----@param o sagan.nn.ConvOptions  without kernel, stride and padding
+---@param o sagan.nn.ConvOptions  without kernel, stride, padding and relu
 function UpConv2d:init(o)
     if o.kernel or o.stride or o.padding then error("UpConv2d is always 3x3 with stride 1 and padding 1", 3) end
+    if o.relu then error("UpConv2d has no option 'relu'", 3) end
     declare(self, o, 3, 3)
 end
 
@@ -94,8 +100,10 @@ end
 
 ---@param x sagan.Tensor  {N, H, W, C}, H and W even
 ---@return sagan.Tensor   {N, H/2, W/2, K}
-function ConvPool2d:forward(x) return core.ops.convpool(x, self:weight_of("weight"), self.bias) end
+function ConvPool2d:forward(x) return core.ops.convpool(x, self:weight_of("weight"), self.bias, self.relu) end
 
-function ConvPool2d:describe() return ("ConvPool2d %d -> %d"):format(self.in_channels, self.out_channels) end
+function ConvPool2d:describe()
+    return ("%sConvPool2d %d -> %d"):format(self.relu and "ReLU + " or "", self.in_channels, self.out_channels)
+end
 
 return { Conv2d = Conv2d, UpConv2d = UpConv2d, ConvPool2d = ConvPool2d }
