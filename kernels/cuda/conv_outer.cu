@@ -170,25 +170,28 @@ __global__ void __launch_bounds__(CONV_THREADS, WHOLE == (WHOLE_X | WHOLE_Y) ? 2
         cp_async_commit();
     }
     place(stages - 1);
-    for (int t = 0; t < steps; t++) {
-        cp_async_wait<stages - 2>();
-        if (g.relu) clip(t);
-        __syncthreads();
-        const E *ys = reinterpret_cast<const E *>(stage + t % stages * stage_bytes);
-        if (t + stages - 1 < steps) load(t + stages - 1);
-        cp_async_commit();
-        place(t + stages);
-        if (MATH != CONV_PLAIN && g.relu)
-            tile.template add_columns<true>(ys, ys + depth * y_pitch);
-        else
-            tile.template add_columns<false>(ys, ys + depth * y_pitch);
-        if (add_bias) {
-            float part = 0.0f;
-#pragma unroll 8
-            for (int k = 0; k < depth; k++) part += cuda_float(ys[k * y_pitch + tid]);
-            bias[tid] += (double)part;
+    auto stages_of = [&](auto fragments) {
+        for (int t = 0; t < steps; t++) {
+            cp_async_wait<stages - 2>();
+            if (g.relu) clip(t);
+            __syncthreads();
+            const E *ys = reinterpret_cast<const E *>(stage + t % stages * stage_bytes);
+            if (t + stages - 1 < steps) load(t + stages - 1);
+            cp_async_commit();
+            place(t + stages);
+            tile.template add_columns<decltype(fragments)::clipped>(ys, ys + depth * y_pitch);
+            if (add_bias) {
+                float part = 0.0f;
+    #pragma unroll 8
+                for (int k = 0; k < depth; k++) part += cuda_float(ys[k * y_pitch + tid]);
+                bias[tid] += (double)part;
+            }
         }
-    }
+    };
+    if (MATH != CONV_PLAIN && g.relu) /* a loop each: in one with both the registers do not suffice */
+        stages_of(conv_fragments<true>());
+    else
+        stages_of(conv_fragments<false>());
     cp_async_wait<0>();
     __syncthreads();
 

@@ -125,6 +125,11 @@ template <typename T> struct conv_target {
     }
 };
 
+/* Tells a loop of stages how fragments of x are read. */
+template <bool CLIPPED> struct conv_fragments {
+    enum { clipped = CLIPPED };
+};
+
 /* ---------------------------------------------------------------------------------------------------- the tile */
 
 template <conv_math MATH, int ROWS, int COLS, int WARPS_DOWN> struct conv_tile {

@@ -49,10 +49,9 @@ __device__ static inline uint32_t relu_bf16x2(uint32_t x)
 /* Two f32 to a pair of bf16, `low` in the lower half; rounds to nearest even. */
 __device__ static inline uint32_t pack_bf16(float low, float high)
 {
-    cuda_bf16 l, h;
-    cuda_store(&l, low);
-    cuda_store(&h, high);
-    return (uint32_t)l.bits | (uint32_t)h.bits << 16;
+    uint32_t r = 0;
+    SAG_MMA_ASM("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(r) : "f"(high), "f"(low));
+    return r;
 }
 /* Four 8x8 matrices of 16-bit elements; lane i gives the address (16-byte aligned, shared memory) of row i % 8 of matrix i / 8. */
 __device__ static inline void ldmatrix_x4(uint32_t (&r)[4], const void *row)
