@@ -369,6 +369,45 @@ static void test_large(void **state)
     release(&p);
 }
 
+/* A layer's bits do not depend on which others are in the slab, on where it lies or on what ran before: sums have one order,
+ * whichever block comes last, and nothing is left behind that the next step or call would count on. */
+static void test_layers_apart(void **state)
+{
+    (void)state;
+    static const int32_t layers[] = {3, 70, 301, 0, 0, 21100, 3, 27, 70, 301, 21200, 301, 129, 75, 329, 60100, 600, 5, 377, 459};
+    for (int how = 0; how < 8; how++) {
+        const int steps = how >> 1;
+        const bool through = how & 1;
+        problem all = make_problem(layers, 4, 63200, 977, 464);
+        sag_tensor *r = make_tensor(sag_shape1(all.n), 9);
+        float *first[4];
+        for (int i = W; i <= V; i++) {
+            const size_t bytes = (size_t)sag_tensor_numel(all.in[i]) * sizeof(float);
+            first[i] = malloc(bytes);
+            memcpy(first[i], f32(all.in[i]), bytes);
+        }
+        const float *g = f32(tape_gradient(&all, r, steps, 0.1, through));
+        for (int k = 0; k < 4; k++) {
+            const int32_t *t = layers + 5 * k, alone[5] = {0, t[1], t[2], 0, 0};
+            const int64_t size[] = {(int64_t)t[1] * t[2], t[1], t[2]}, at[] = {t[0], t[3], t[4]};
+            problem one = make_problem(alone, 1, size[W], size[U], size[V]);
+            for (int i = W; i <= V; i++) {
+                sag_tensor_release(one.in[i]);
+                one.in[i] = make_tensor_from(sag_shape1(size[i]), first[i] + at[i]);
+            }
+            sag_tensor *own_r = make_tensor_from(sag_shape1(one.n), f32(r) + t[0]);
+            assert_memory_equal(f32(tape_gradient(&one, own_r, steps, 0.1, through)), g + t[0], (size_t)one.n * sizeof(float));
+            for (int i = U; i <= V; i++) assert_memory_equal(f32(one.in[i]), f32(all.in[i]) + at[i], (size_t)size[i] * sizeof(float));
+            assert_memory_equal(f32(one.in[SIGMA]), f32(all.in[SIGMA]) + k, sizeof(float));
+            sag_tensor_release(own_r);
+            release(&one);
+        }
+        for (int i = W; i <= V; i++) free(first[i]);
+        sag_tensor_release(r);
+        release(&all);
+    }
+}
+
 static void test_bad_layers(void **state)
 {
     (void)state;
@@ -428,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_single_element),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_large),
+        cmocka_unit_test(test_layers_apart),
         cmocka_unit_test(test_bad_layers),
     };
     return cmocka_run_group_tests(tests, testing_setup, testing_teardown);
