@@ -28,7 +28,7 @@ local control = {
     { "no_grad", "f:function ...:any", "any ...", "f(...) without recording gradients; back to what was before at its end, also after an error." },
     { "scope", "f:function ...:any", "any ...", "f(...); tensors made meanwhile are released at its end, but for those that it returns (also in tables) or that had keep() called." },
     { "recompute", "f:function ...:any", "any ...", "f(...), of which the tape keeps no activation but what f reads from outside: backward computes them again, with the same bits. Best around scope, so that f's own hold on them ends: recompute(scope, f, ...). State that ops write (running statistics, u and v) moves once." },
-    { "capture", "f:function", "sagan.Capture", "A callable that runs f: once to warm up, once recording, then by replaying the recording (CUDA); on the CPU by calling f." },
+    { "capture", "f:function", "sagan.Capture", "A callable that runs f: once to warm up, once recording (in a scope of its own: what f makes and does not return goes), then by replaying the recording (CUDA); on the CPU by calling f." },
     { "watch", "check:function f:function ...:any", "any ...", "f(...), meanwhile calling check() every few thousand instructions of Lua: what check raises ends f. Code that catches it is ended at every instruction." },
     { "is_recording", "", "boolean", "false inside no_grad." },
     { "retain_grads", "on:boolean", "", "Whether gradients of intermediate tensors outlive backward, until the tape is cleared." },

@@ -217,7 +217,7 @@ function core.scope(f, ...) end
 ---@return any ...
 function core.recompute(f, ...) end
 
---- A callable that runs f: once to warm up, once recording, then by replaying the recording (CUDA); on the CPU by calling f.
+--- A callable that runs f: once to warm up, once recording (in a scope of its own: what f makes and does not return goes), then by replaying the recording (CUDA); on the CPU by calling f.
 ---@param f function
 ---@return sagan.Capture
 function core.capture(f) end

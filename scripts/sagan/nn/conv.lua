@@ -67,8 +67,8 @@ function Conv2d:forward(x, residual)
 end
 
 function Conv2d:describe()
-    return ("%s%s %dx%d %d -> %d"):format(self.relu and "ReLU + " or "", self.type, self.kernel_h, self.kernel_w, self.in_channels,
-        self.out_channels)
+    return ("%s%s %dx%d %d -> %d"):format(self.relu and "ReLU + " or "", self.type, self.kernel_h, self.kernel_w,
+        self.in_channels, self.out_channels)
 end
 
 ---@class sagan.nn.UpConv2d: sagan.nn.Module
