@@ -78,17 +78,7 @@ static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     if (CPU_ISA(few_suits)(a, FEW_FWD)) return few_forward(env, a);
     if (CPU_ISA(winograd_suits)(env, a, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a);
-    patches x = {.x = rectified(env, a),
-                 .h = a->h,
-                 .w = a->w_in,
-                 .c = a->c,
-                 .rows = a->p,
-                 .cols = a->q,
-                 .stride = a->stride,
-                 .top = -a->pad_h,
-                 .left = -a->pad_w,
-                 .r = a->r,
-                 .s = a->s};
+    patches x = patches_of(a, rectified(env, a));
     if (!x.x) return SAG_KERNEL_NO_MEMORY;
     gemm_rows pixels = {a->y, a->k}, rows = {(float *)(uintptr_t)x.x, a->c};
     gemm_rows residual = {(float *)(uintptr_t)a->residual, a->k};
@@ -237,17 +227,7 @@ static int cpu_conv2d_bwd_w(sag_kernel_env *env, const conv_args *a)
     if (a->dw && CPU_ISA(winograd_suits)(env, a, WINO_BWD_W)) {
         result = CPU_ISA(winograd_bwd_w)(env, a);
     } else if (a->dw) {
-        patches x = {.x = rectified(env, a),
-                     .h = a->h,
-                     .w = a->w_in,
-                     .c = a->c,
-                     .rows = a->p,
-                     .cols = a->q,
-                     .stride = a->stride,
-                     .top = -a->pad_h,
-                     .left = -a->pad_w,
-                     .r = a->r,
-                     .s = a->s};
+        patches x = patches_of(a, rectified(env, a));
         if (!x.x) return SAG_KERNEL_NO_MEMORY;
         result = CPU_ISA(outer)(env, &x, pixels, a->dy, a->k, a->k, a->dw, a->accumulate_dw);
     }

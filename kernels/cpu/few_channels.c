@@ -13,20 +13,6 @@
 #define IN_REGISTER(v) (void)(v)
 #endif
 
-static patches patches_of_x(const conv_args *a)
-{
-    return (patches){.x = a->x,
-                     .h = a->h,
-                     .w = a->w_in,
-                     .c = a->c,
-                     .rows = a->p,
-                     .cols = a->q,
-                     .stride = 1,
-                     .top = -a->pad_h,
-                     .left = -a->pad_w,
-                     .r = a->r,
-                     .s = a->s};
-}
 static patches patches_of_dy(const conv_args *a)
 {
     return (patches){.x = a->dy,
@@ -44,7 +30,7 @@ static patches patches_of_dy(const conv_args *a)
 
 few_job CPU_ISA(few_job_of)(const conv_args *a, bool turned)
 {
-    few_job j = {.in = turned ? patches_of_dy(a) : patches_of_x(a),
+    few_job j = {.in = turned ? patches_of_dy(a) : patches_of(a, a->x),
                  .images = a->n,
                  .few = cpu_min64(a->c, a->k),
                  .many = a->c < a->k ? a->k : a->c,

@@ -60,7 +60,7 @@ static inline const float *row_of(const batch_norm_args *a, const float *table, 
  */
 #define FOR_VECTORS(q, body) FOR_VECTORS_FROM(q, 0, body)
 #define FOR_VECTORS_FROM(q, line, body)                                                                                \
-    for (int64_t l_ = (line); l_ <= (q)->lines; l_++) {                                                                     \
+    for (int64_t l_ = (line); l_ <= (q)->lines; l_++) {                                                                \
         int64_t j_ = 0, width_ = cpu_part_line(q, l_), at_ = l_ * (q)->stride;                                         \
         for (; j_ + CPU_LANES <= width_; j_ += CPU_LANES) body(at_ + j_, j_, CPU_LANES);                               \
         if (j_ < width_) body(at_ + j_, j_, width_ - j_);                                                              \

@@ -31,6 +31,22 @@ typedef struct places {
 gemm_fetch CPU_ISA(patches_fetch); /* a is a patches */
 gemm_place CPU_ISA(places_rows);   /* c is a places */
 
+/* The patches that the outputs of a convolution see: of x, which is a->x or what the op reads in its place. */
+static inline patches patches_of(const conv_args *a, const float *x)
+{
+    return (patches){.x = x,
+                     .h = a->h,
+                     .w = a->w_in,
+                     .c = a->c,
+                     .rows = a->p,
+                     .cols = a->q,
+                     .stride = a->stride,
+                     .top = -a->pad_h,
+                     .left = -a->pad_w,
+                     .r = a->r,
+                     .s = a->s};
+}
+
 /* Rows i0 .. i0+rows of a map, in_cols pixels of each from column `left` on, to rows of row_ld floats; zeros outside the
  * map and behind the pixels. */
 void CPU_ISA(patches_copy_rows)(const patches *x, int64_t image, int64_t i0, int64_t rows, int64_t in_cols,

@@ -185,7 +185,7 @@ static int sn_divide(sag_kernel_env *env, const sn_slab *s, float *wn, const flo
 
 /* The last step: u = n(b) (moves: else u stays), sigma = u . b; keep_u, keep_v (or NULL) take u and v unless sigma is tiny. */
 struct sn_end_sigma {
-    sn_end_u step;
+    sn_end_unit step;
     bool moves;
     float *sigma, *sigma_used; /* sigma_used may be NULL */
     const float *v;
@@ -193,13 +193,13 @@ struct sn_end_sigma {
     __device__ void operator()(const sn_layer &l, int64_t i) const
     {
         if (moves) step(l, i);
-        const float found = (float)sn_dot(step.u + l.u, step.b + l.u, l.rows);
+        const float found = (float)sn_dot(step.y + l.u, step.x + l.u, l.rows);
         if (threadIdx.x == 0) {
             sigma[i] = found;
             if (sigma_used) sigma_used[i] = found;
         }
         if (!keep_u || fabsf(found) < SN_TINY_SIGMA) return;
-        for (int64_t r = threadIdx.x; r < l.rows; r += SN_ROW_THREADS) keep_u[l.u + r] = step.u[l.u + r];
+        for (int64_t r = threadIdx.x; r < l.rows; r += SN_ROW_THREADS) keep_u[l.u + r] = step.y[l.u + r];
 #pragma unroll 4
         for (int64_t c = threadIdx.x; c < l.cols; c += SN_ROW_THREADS) keep_v[l.v + c] = v[l.v + c];
     }
@@ -220,8 +220,8 @@ static int cuda_spectral_norm_fwd(sag_kernel_env *env, const spectral_norm_args 
                                           {a->sigma_used, NULL, a->n_layers}};
     sn_slab s;
     CUDA_TRY(sn_start(env, a, &s, fills, SN_MOST_FILLS));
-    const sn_end_v end_v = {{(double)a->eps, a->eps_max}, v, NULL};
-    const sn_end_u end_u = {end_v.unit, u, b, NULL};
+    const sn_unit unit = {(double)a->eps, a->eps_max};
+    const sn_end_unit end_v = {unit, true, v, v, NULL}, end_u = {unit, false, u, b, NULL};
     const sn_end_sigma last = {end_u, a->iterations > 0, a->sigma, a->sigma_used, v, a->update ? a->u : NULL, a->update ? a->v : NULL};
     for (int step = 1; step <= a->iterations; step++) {
         CUDA_TRY(sn_product_t(env, &s, a->w, u, v, end_v));

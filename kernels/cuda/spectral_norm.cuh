@@ -168,25 +168,28 @@ struct sn_unit {
     }
 };
 
-/* Ends of products, called as end(layer, its index) by the block that is the last of a layer. norm {L} may be NULL. */
-struct sn_end_v { /* v holds W^T u and becomes n of it; norm = |W^T u| */
+/*
+ * Ends of products, called as end(layer, its index) by the block that is the last of a layer. `columns`: the vectors lie in slabs
+ * like v, else like u.
+ */
+__device__ static inline int64_t sn_at(const sn_layer &l, bool columns)
+{
+    return columns ? l.v : l.u;
+}
+__device__ static inline int64_t sn_length(const sn_layer &l, bool columns)
+{
+    return columns ? l.cols : l.rows;
+}
+struct sn_end_unit { /* y = n(x), which may be x; norm {L} (or NULL) = |x| */
     sn_unit unit;
-    float *v;
+    bool columns;
+    float *y;
+    const float *x;
     double *norm;
     __device__ void operator()(const sn_layer &l, int64_t i) const
     {
-        const double r = unit.normalise(v + l.v, v + l.v, l.cols);
-        if (threadIdx.x == 0 && norm) norm[i] = r;
-    }
-};
-struct sn_end_u { /* u = n(b), norm = |b| */
-    sn_unit unit;
-    float *u;
-    const float *b;
-    double *norm;
-    __device__ void operator()(const sn_layer &l, int64_t i) const
-    {
-        const double r = unit.normalise(u + l.u, b + l.u, l.rows);
+        const int64_t at = sn_at(l, columns);
+        const double r = unit.normalise(y + at, x + at, sn_length(l, columns));
         if (threadIdx.x == 0 && norm) norm[i] = r;
     }
 };

@@ -88,26 +88,17 @@ struct sn_end_turn {
         for (int64_t k = threadIdx.x; k < l.rows; k += SN_ROW_THREADS) g[k] += (float)(h[i] * (double)u[l.u + k]);
     }
 };
-/* du_t becomes db_t = J(b_t) du_t. */
-struct sn_end_du {
+/* g becomes J g, where y = n(x) and norm = |x|: du_t becomes db_t, dv_t = W^T db_t becomes da_t. */
+struct sn_end_jacobian {
     sn_unit unit;
-    float *du;
-    const float *u;
+    bool columns;
+    float *g;
+    const float *y;
     const double *norm;
     __device__ void operator()(const sn_layer &l, int64_t i) const
     {
-        unit.normalise_bwd(du + l.u, u + l.u, l.rows, norm[i]);
-    }
-};
-/* dv_t = W^T db_t becomes da_t = J(a_t) dv_t. */
-struct sn_end_da {
-    sn_unit unit;
-    float *da;
-    const float *v;
-    const double *norm;
-    __device__ void operator()(const sn_layer &l, int64_t i) const
-    {
-        unit.normalise_bwd(da + l.v, v + l.v, l.cols, norm[i]);
+        const int64_t at = sn_at(l, columns);
+        unit.normalise_bwd(g + at, y + at, sn_length(l, columns), norm[i]);
     }
 };
 
@@ -125,14 +116,16 @@ static int walk_back(sag_kernel_env *env, const spectral_norm_args *a, const sn_
     const sn_unit unit = {(double)a->eps, a->eps_max};
     for (int64_t t = 0; t < steps; t++) {
         float *own_v = v + t * n_v, *next_u = u + (t + 1) * n_u;
-        CUDA_TRY(sn_product_t(env, s, a->w, u + t * n_u, own_v, sn_end_v{unit, own_v, norm_a + t * count}));
-        if (t < last) CUDA_TRY(sn_product(env, s, a->w, b, own_v, sn_end_u{unit, next_u, b, norm_b + t * count}));
+        CUDA_TRY(sn_product_t(env, s, a->w, u + t * n_u, own_v, sn_end_unit{unit, true, own_v, own_v, norm_a + t * count}));
+        if (t < last) CUDA_TRY(sn_product(env, s, a->w, b, own_v, sn_end_unit{unit, false, next_u, b, norm_b + t * count}));
     }
     CUDA_TRY(sn_product(env, s, a->w, b, v + last * n_v, sn_end_turn{unit, u + steps * n_u, du + last * n_u, b, h}));
     for (int64_t t = last; t >= 0; t--) {
         float *own_da = da + t * n_v, *before = du + (t - 1) * n_u;
-        CUDA_TRY(sn_product_t(env, s, a->w, du + t * n_u, own_da, sn_end_da{unit, own_da, v + t * n_v, norm_a + t * count}));
-        if (t > 0) CUDA_TRY(sn_product(env, s, a->w, before, own_da, sn_end_du{unit, before, u + t * n_u, norm_b + (t - 1) * count}));
+        const sn_end_jacobian of_a = {unit, true, own_da, v + t * n_v, norm_a + t * count};
+        const sn_end_jacobian of_b = {unit, false, before, u + t * n_u, norm_b + (t - 1) * count};
+        CUDA_TRY(sn_product_t(env, s, a->w, du + t * n_u, own_da, of_a));
+        if (t > 0) CUDA_TRY(sn_product(env, s, a->w, before, own_da, of_b));
     }
     terms->du = du, terms->v = v, terms->u = u, terms->da = da, terms->steps = (int)steps;
     return SAG_KERNEL_OK;
