@@ -60,6 +60,7 @@ local function run(limit, line)
     local pipe = assert(io.popen(("timeout -k 5 %d bash -c %s 2>&1"):format(limit, quoted(line))))
     local text = pipe:read("a")
     local _, _, code = pipe:close()
+    if code == 124 or code == 137 then text = ("%s\nstopped after %d s, its limit\n"):format(text, limit) end
     return text, code, system.now() - before
 end
 
