@@ -124,7 +124,11 @@ static void store_sums(const batch_norm_args *a, float *to, const double *from, 
     }
 }
 
-/* dx (+)= factor * d - shift - (x - mean) * slope, without the last two where the statistics are constants. */
+/*
+ * dx (+)= factor * d - shift - (x - mean) * slope, without the last two where the statistics are constants. `rest` is what
+ * rounding takes from shift: the sum of dx over a channel, a bias's gradient in front of the norm, is all cancellation and would
+ * keep M times as much.
+ */
 CPU_INLINE void piece_dx(const batch_norm_args *a, const place *w, const lines *t, bool relu, bool train, bool accumulate)
 {
     const cpu_part *q = &w->q;
@@ -134,14 +138,16 @@ CPU_INLINE void piece_dx(const batch_norm_args *a, const place *w, const lines *
     do {                                                                                                               \
         cpu_vec centred = cpu_load_part(x + (i), n) - cpu_load_part(t->mean + (j), n);                                                   \
         cpu_vec d = gradient(t, j, n, centred, cpu_load_part(dy + (i), n), relu) * cpu_load_part(t->factor + (j), n);                    \
-        if (train) d = (d - cpu_load_part(t->shift + (j), n)) - centred * cpu_load_part(t->slope + (j), n);                              \
+        cpu_vec slope = cpu_load_part(t->slope + (j), n), rest = cpu_load_part(t->rest + (j), n);                      \
+        if (train) d = (d - cpu_load_part(t->shift + (j), n)) - (centred * slope + rest);                              \
         cpu_store_part(dx + (i), accumulate ? cpu_load_part(dx + (i), n) + d : d, n);                                                    \
     } while (0)
     FOR_VECTORS(q, BODY)
 #undef BODY
 }
 
-static void all_dx(sag_kernel_env *env, const batch_norm_args *a, const grid *g, const float *shift, const float *slope)
+static void all_dx(sag_kernel_env *env, const batch_norm_args *a, const grid *g, const float *shift, const float *slope,
+                   const float *rest)
 {
 #pragma omp parallel num_threads(env->threads) if (a->n * g->image > CPU_SMALL)
     {
@@ -151,6 +157,7 @@ static void all_dx(sag_kernel_env *env, const batch_norm_args *a, const grid *g,
             place w = place_of(g, piece);
             lines_of(&t, a, &w);
             cpu_repeat(t.shift, shift + w.q.column, w.q.cols, w.q.width);
+            cpu_repeat(t.rest, rest + w.q.column, w.q.cols, w.q.width);
             cpu_repeat(t.slope, slope + w.q.column, w.q.cols, w.q.width);
             switch ((a->relu ? 4 : 0) | (a->train ? 2 : 0) | (a->accumulate ? 1 : 0)) {
             case 0: piece_dx(a, &w, &t, false, false, false); break;
@@ -166,7 +173,8 @@ static void all_dx(sag_kernel_env *env, const batch_norm_args *a, const grid *g,
     }
 }
 
-static int gradient_sums(sag_kernel_env *env, const batch_norm_args *a, const grid *g, float *shift, float *slope)
+static int gradient_sums(sag_kernel_env *env, const batch_norm_args *a, const grid *g, float *shift, float *slope,
+                         float *rest)
 {
     met m = {.slot = env->scratch(env, (size_t)a->n * sizeof *m.slot),
              .label = env->scratch(env, (size_t)a->n * sizeof *m.label)};
@@ -197,6 +205,7 @@ static int gradient_sums(sag_kernel_env *env, const batch_norm_args *a, const gr
     for (int64_t c = 0; c < a->c; c++) {
         double rstd = (double)a->rstd[c];
         shift[c] = (float)(rstd * sum_a[c] / rows);
+        rest[c] = (float)(rstd * sum_a[c] / rows - (double)shift[c]);
         slope[c] = (float)(rstd * rstd * sum_b[c] / rows);
     }
     return SAG_KERNEL_OK;
@@ -207,13 +216,13 @@ int CPU_ISA(batch_norm_bwd)(sag_kernel_env *env, const batch_norm_args *a)
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     if (!labels_fit(a)) return SAG_KERNEL_BAD_INDEX;
     grid g = grid_of(a->n, a->spatial, a->c);
-    float *shift = env->scratch(env, (size_t)(2 * a->c) * sizeof *shift);
+    float *shift = env->scratch(env, (size_t)(3 * a->c) * sizeof *shift);
     if (!shift) return SAG_KERNEL_NO_MEMORY;
-    memset(shift, 0, (size_t)(2 * a->c) * sizeof *shift);
+    memset(shift, 0, (size_t)(3 * a->c) * sizeof *shift);
     if (a->dgain || a->dbias || (a->dx && a->train)) {
-        int rc = gradient_sums(env, a, &g, shift, shift + a->c);
+        int rc = gradient_sums(env, a, &g, shift, shift + a->c, shift + 2 * a->c);
         if (rc != SAG_KERNEL_OK) return rc;
     }
-    if (a->dx) all_dx(env, a, &g, shift, shift + a->c);
+    if (a->dx) all_dx(env, a, &g, shift, shift + a->c, shift + 2 * a->c);
     return SAG_KERNEL_OK;
 }

@@ -87,7 +87,7 @@ static inline bool side_by_side(cpu_part *q)
 
 /* What a piece needs of its channels, laid out as a line. */
 typedef struct lines {
-    float mean[CPU_WIDE], factor[CPU_WIDE], bias[CPU_WIDE], shift[CPU_WIDE], slope[CPU_WIDE];
+    float mean[CPU_WIDE], factor[CPU_WIDE], bias[CPU_WIDE], shift[CPU_WIDE], slope[CPU_WIDE], rest[CPU_WIDE];
 } lines;
 
 static inline void lines_of(lines *t, const batch_norm_args *a, const place *w)

@@ -178,48 +178,61 @@ int CPU_ISA(outer)(sag_kernel_env *env, const patches *x, int64_t pixels, const 
     return SAG_KERNEL_OK;
 }
 
-#define SUM_ROWS 512 /* rows of one partial sum */
+#define SUM_ROWS 512  /* a piece of work */
+#define SHORT_ROWS 64 /* summed in f32: a bias in front of a batch norm has a gradient that is all cancellation */
+#define SUM_VECTORS 8
 
-/* Columns that come again every `vectors` vectors: their sums stay in registers. Returns how much of x it took. */
-CPU_INLINE int64_t sum_side_by_side(const float *x, int64_t n, int64_t cols, float *s, int vectors)
+/* s += the sums of columns that come again every `vectors` vectors, n numbers. False: cols does not divide those. */
+CPU_INLINE bool sum_side_by_side(const float *x, int64_t n, int64_t cols, double *s, int vectors)
 {
     const int64_t width = vectors * CPU_LANES;
-    if (width % cols != 0) return 0;
-    cpu_vec sum[8] = {0};
-    float line[8 * CPU_LANES];
+    if (width % cols != 0) return false;
+    cpu_vec sum[SUM_VECTORS] = {0};
+    float line[SUM_VECTORS * CPU_LANES];
     int64_t i = 0;
     for (; i + width <= n; i += width)
         for (int k = 0; k < vectors; k++) sum[k] += cpu_load(x + i + k * CPU_LANES);
     memcpy(line, sum, sizeof line);
-    for (int64_t j = 0; j < width; j++) s[j % cols] += line[j];
-    return i;
+    for (int64_t j = 0; j < width; j++) s[j % cols] += (double)line[j];
+    for (; i < n; i++) s[i % cols] += (double)x[i];
+    return true;
 }
 
-static void sum_block(const float *x, int64_t rows, int64_t cols, float *s)
+/* s += the sums of `count` vectors' columns, the last of which has `last`. */
+CPU_INLINE void sum_strip(const float *x, int64_t rows, int64_t cols, double *s, const int count, int64_t last)
+{
+    cpu_vec sum[SUM_VECTORS] = {0};
+    for (int64_t r = 0; r < rows; r++, x += cols)
+        for (int k = 0; k < count; k++) sum[k] += cpu_load_part(x + k * CPU_LANES, k + 1 < count ? CPU_LANES : last);
+    for (int k = 0; k < count; k++)
+        for (int64_t l = 0; l < (k + 1 < count ? CPU_LANES : last); l++) s[k * CPU_LANES + l] += (double)sum[k][l];
+}
+
+static void sum_rows(const float *x, int64_t rows, int64_t cols, double *s)
 {
     const int64_t n = rows * cols;
-    gemm_clear(s, cols);
-    int64_t i = sum_side_by_side(x, n, cols, s, 8);
-    if (i == 0) i = sum_side_by_side(x, n, cols, s, 6); /* multiples of 3 */
-    for (; i < n; i += cols)
-        for (int64_t j = 0; j < cols; j++) s[j] += x[i + j];
+    if (sum_side_by_side(x, n, cols, s, SUM_VECTORS) || sum_side_by_side(x, n, cols, s, 6)) return; /* 6: multiples of 3 */
+    int64_t j = 0;
+    for (; j + SUM_VECTORS * CPU_LANES <= cols; j += SUM_VECTORS * CPU_LANES)
+        sum_strip(x + j, rows, cols, s + j, SUM_VECTORS, CPU_LANES);
+    for (; j < cols; j += CPU_LANES) sum_strip(x + j, rows, cols, s + j, 1, cpu_min64(CPU_LANES, cols - j));
 }
 
 int CPU_ISA(column_sum)(sag_kernel_env *env, const float *x, int64_t rows, int64_t cols, float *y, int accumulate)
 {
-    int64_t blocks = cpu_ceil_div(rows, SUM_ROWS);
-    float *sums = env->scratch(env, (size_t)(blocks * cols) * sizeof(float));
+    const int64_t blocks = cpu_ceil_div(rows, SUM_ROWS);
+    double *sums = env->scratch(env, (size_t)(blocks * cols) * sizeof *sums);
     if (!sums) return SAG_KERNEL_NO_MEMORY;
     int threads = rows * cols < 65536 ? 1 : env->threads;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (int64_t b = 0; b < blocks; b++) {
-        const int64_t first = b * SUM_ROWS;
-        sum_block(x + first * cols, cpu_min64(SUM_ROWS, rows - first), cols, sums + b * cols);
+        double *s = sums + b * cols;
+        for (int64_t j = 0; j < cols; j++) s[j] = 0;
+        for (int64_t r = b * SUM_ROWS; r < cpu_min64(rows, (b + 1) * SUM_ROWS); r += SHORT_ROWS)
+            sum_rows(x + r * cols, cpu_min64(SHORT_ROWS, cpu_min64(rows, (b + 1) * SUM_ROWS) - r), cols, s);
     }
-    for (int64_t j = 0; j < cols; j++) {
-        double s = accumulate ? (double)y[j] : 0.0;
-        for (int64_t b = 0; b < blocks; b++) s += (double)sums[b * cols + j];
-        y[j] = (float)s;
-    }
+    for (int64_t b = 1; b < blocks; b++)
+        for (int64_t j = 0; j < cols; j++) sums[j] += sums[b * cols + j];
+    for (int64_t j = 0; j < cols; j++) y[j] = (float)(accumulate ? (double)y[j] + sums[j] : sums[j]);
     return SAG_KERNEL_OK;
 }
