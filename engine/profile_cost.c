@@ -161,8 +161,15 @@ static cost cost_of_attention_map_args(sag_slot slot, const attention_map_args *
 static cost cost_of_spectral_norm_args(sag_slot slot, const spectral_norm_args *a)
 {
     double n = (double)a->n;
-    if (slot == SAG_SLOT_spectral_norm_fwd) return (cost){n * (4 * (double)a->iterations + 3), 8 * n};
-    return (cost){5 * n, 4 * n * (2 + into(a->dw, a->accumulate))};
+    if (slot == SAG_SLOT_spectral_norm_fwd) return (cost){n * (a->iterations > 0 ? 4 * (double)a->iterations : 2), 4 * n};
+    return (cost){2 * n, 4 * n * into(a->dw, 1)};
+}
+
+static cost cost_of_sigma_bwd_args(sag_slot slot, const sigma_bwd_args *a)
+{
+    (void)slot;
+    double n = (double)a->n;
+    return (cost){3 * n, 4 * n * (2 + into(a->dw, a->accumulate_dw))};
 }
 
 static cost cost_of_embedding_args(sag_slot slot, const embedding_args *a)

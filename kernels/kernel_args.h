@@ -17,6 +17,7 @@
 typedef struct conv_args {
     const void *x, *dy;
     const float *w, *b;
+    const float *sigma; /* {1} or NULL. fwd and bwd_x: w / *sigma stands in place of w; bwd_w does not look at it */
     void *y, *dx;
     float *dw, *db;
     int64_t n, h, w_in, c, k, r, s, p, q;
@@ -192,22 +193,33 @@ typedef struct attention_map_args {
 
 /*
  * layers {L,5} in device memory: offset in w, rows, cols, offset in u, offset in v. Each power iteration:
- * v = normalise(W^T u), u = normalise(W v), normalise(x) = x / (|x| + eps), or x / max(|x|, eps) if eps_max; sigma = u^T W v; wn = w / sigma.
+ * v = normalise(W^T u), u = normalise(W v), normalise(x) = x / (|x| + eps), or x / max(|x|, eps) if eps_max; sigma = u^T W v.
+ * divisor {L}: sigma, or 1 for a layer with |sigma| < SAG_TINY_SIGMA (all weights zero), which keeps its u and v.
  * u_used, v_used: the vectors that fwd ended with (kept for bwd; also copied to u, v if update).
- * bwd: dw = (dwn - <dwn, wn> u v^T) / sigma per layer, a copy of dwn elsewhere.
+ * bwd: dw += ddivisor u v^T per layer, nothing where the divisor was not sigma.
  * through: the gradient also flows through the iterations (one-step unrolling from u_start, as the official code).
  */
+#define SAG_TINY_SIGMA 1e-30f
 typedef struct spectral_norm_args {
-    const float *w, *dwn, *wn_saved;
-    float *wn, *dw;
+    const float *w, *ddivisor;
+    float *divisor, *dw;
     float *u, *v, *sigma;
     float *u_used, *v_used, *sigma_used; /* saved for backward */
     float *u_start;                      /* saved for backward when through */
     const int32_t *layers;
     int64_t n, n_layers, n_u, n_v;
-    int iterations, update, through, accumulate, eps_max;
+    int iterations, update, through, eps_max;
     float eps;
 } spectral_norm_args;
+
+/* The gradient of w / sigma, w {n}, sigma {1}. g = dL/d(w / sigma): dw (+)= g / sigma, dsigma (+)= -<g, w> / sigma^2, summed in
+ * f64 in a fixed order. dw may be g. */
+typedef struct sigma_bwd_args {
+    const float *g, *w, *sigma;
+    float *dw, *dsigma;
+    int64_t n;
+    int accumulate_dw, accumulate_dsigma;
+} sigma_bwd_args;
 
 /* table {v,d}, index {n}. bwd adds the rows of dy in order of n. */
 typedef struct embedding_args {

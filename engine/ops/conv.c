@@ -1,13 +1,19 @@
 /*
- * conv.c - conv2d, upconv and convpool. x {N,H,W,C}, w {K,R,S,C}, b {K} or absent, y {N,P,Q,K}.
+ * conv.c - conv2d, upconv and convpool. x {N,H,W,C}, w {K,R,S,C}, b {K} or absent, y {N,P,Q,K}. With sigma {1} the
+ * convolution is by w / sigma, which is never stored.
  *
  * dx needs w, and x too if a ReLU is fused, whose mask x is; dw needs x, db and the residual's gradient neither: each is
  * kept only if the gradient that reads it is wanted. A frozen w records nothing but what dx needs.
  */
 #include "engine/ops/check.h"
 
-enum { X, W, B, RESIDUAL };
+enum { X, W, B, CONV2D_RESIDUAL, CONV2D_SIGMA, OTHERS_SIGMA = 3 }; /* upconv and convpool have no residual */
 enum { STRIDE, PAD_H, PAD_W, RELU };
+
+static int sigma_input(const sag_op_call *c)
+{
+    return c->op == SAG_OP_conv2d ? CONV2D_SIGMA : OTHERS_SIGMA;
+}
 
 static sag_status check_operands(const sag_op_call *c)
 {
@@ -27,6 +33,11 @@ static sag_status check_operands(const sag_op_call *c)
     }
     if (c->in_dtype[W] != SAG_F32 || (c->in[B] && c->in_dtype[B] != SAG_F32)) {
         return sag_op_fail(c, SAG_ERR_DTYPE, "w and b must be f32");
+    }
+    const int sigma = sigma_input(c);
+    if (c->in[sigma]) {
+        SAG_TRY(want_dtype(c, sigma, SAG_F32));
+        SAG_TRY(want_vector(c, sigma, 1));
     }
     return SAG_OK;
 }
@@ -56,8 +67,12 @@ static void bind_forward(sag_op_call *c, conv_args *a)
     a->w = sag_data(c->in[W]);
     a->b = sag_data(c->in[B]);
     a->y = sag_data(c->out[0]);
-    if (sag_needs(c, X)) c->keep_in |= a->relu ? 1u << W | 1u << X : 1u << W;
+    const int sigma = sigma_input(c);
+    a->sigma = sag_data(c->in[sigma]);
+    const unsigned weights = c->in[sigma] ? 1u << W | 1u << sigma : 1u << W;
+    if (sag_needs(c, X)) c->keep_in |= a->relu ? weights | 1u << X : weights;
     if (sag_needs(c, W)) c->keep_in |= 1u << X;
+    if (c->in[sigma] && (sag_needs(c, W) || sag_needs(c, sigma))) c->keep_in |= weights | 1u << X;
 }
 
 static sag_status bind_dx(sag_op_call *c, conv_args *a)
@@ -67,20 +82,46 @@ static sag_status bind_dx(sag_op_call *c, conv_args *a)
     a->x = sag_data(c->in[X]);
     a->dy = sag_data(c->dout[0]);
     a->w = sag_data(c->in[W]);
+    a->sigma = sag_data(c->in[sigma_input(c)]);
     a->dx = dx.data;
     a->accumulate = dx.accumulate;
     return SAG_OK;
 }
 
-static sag_status bind_dw(sag_op_call *c, conv_args *a)
+/*
+ * dw and db by the kernel. With sigma what the kernel finds is G = dL/d(w / sigma): dw = G / sigma, in place where nothing is
+ * there yet, and dsigma = -<G, w> / sigma^2.
+ */
+#define RUN_DW(c, kernel, a)                                                                                                     \
+    do {                                                                                                                         \
+        sigma_bwd_args quotient = {0};                                                                                           \
+        SAG_TRY(bind_dw(c, a, &quotient));                                                                                       \
+        if ((a)->dw || (a)->db) SAG_TRY(SAG_RUN(c, kernel, a));                                                                  \
+        if (quotient.g) SAG_TRY(SAG_RUN(c, sigma_bwd, &quotient));                                                               \
+    } while (0)
+
+static sag_status bind_dw(sag_op_call *c, conv_args *a, sigma_bwd_args *quotient)
 {
-    sag_grad dw, db;
+    sag_grad dw, db, dsigma = {0};
+    const int sigma = sigma_input(c);
     SAG_TRY(sag_grad_in(c, W, &dw));
     SAG_TRY(sag_grad_in(c, B, &db));
     a->dw = dw.data;
     a->accumulate_dw = dw.accumulate;
     a->db = db.data;
     a->accumulate_db = db.accumulate;
+    if (!c->in[sigma]) return SAG_OK;
+    SAG_TRY(sag_grad_in(c, sigma, &dsigma));
+    if (!dw.data && !dsigma.data) return SAG_OK;
+    const int64_t n = sag_numel(c->in_shape[W]);
+    if (!dw.data || dw.accumulate) {
+        a->dw = c->ctx->env.scratch(&c->ctx->env, (size_t)n * sizeof *a->dw);
+        if (!a->dw) return sag_scratch_fail(c);
+        a->accumulate_dw = 0;
+    }
+    *quotient = (sigma_bwd_args){.g = a->dw, .w = sag_data(c->in[W]), .sigma = sag_data(c->in[sigma]), .dw = dw.data,
+                                 .dsigma = dsigma.data, .n = n, .accumulate_dw = dw.accumulate,
+                                 .accumulate_dsigma = dsigma.accumulate};
     return SAG_OK;
 }
 
@@ -103,9 +144,9 @@ static sag_status output_size(const sag_op_call *c, const char *name, int64_t si
 /* The residual has y's shape, or half its height and width. */
 static sag_status check_residual(const sag_op_call *c, sag_shape y)
 {
-    sag_shape r = c->in_shape[RESIDUAL], half = sag_shape4(y.dim[0], y.dim[1] / 2, y.dim[2] / 2, y.dim[3]);
-    if (!c->in[RESIDUAL]) return SAG_OK;
-    SAG_TRY(want_same_dtype(c, RESIDUAL, X));
+    sag_shape r = c->in_shape[CONV2D_RESIDUAL], half = sag_shape4(y.dim[0], y.dim[1] / 2, y.dim[2] / 2, y.dim[3]);
+    if (!c->in[CONV2D_RESIDUAL]) return SAG_OK;
+    SAG_TRY(want_same_dtype(c, CONV2D_RESIDUAL, X));
     if (!sag_shape_equal(r, y) && (y.dim[1] % 2 || y.dim[2] % 2 || !sag_shape_equal(r, half))) {
         char text[96];
         return sag_op_fail(c, SAG_ERR_SHAPE, "'residual' must have the shape of y, %s, or half that height and width, both even",
@@ -117,11 +158,11 @@ static sag_status check_residual(const sag_op_call *c, sag_shape y)
 /* Of y = ... + residual: dy, or its sums over 2x2 pixels. */
 static sag_status residual_bwd(sag_op_call *c)
 {
-    if (!sag_needs(c, RESIDUAL)) return SAG_OK;
-    if (sag_shape_equal(c->in_shape[RESIDUAL], c->out_shape[0])) return sag_grad_pass(c, RESIDUAL, 0);
-    const int64_t *r = c->in_shape[RESIDUAL].dim, *y = c->out_shape[0].dim;
+    if (!sag_needs(c, CONV2D_RESIDUAL)) return SAG_OK;
+    if (sag_shape_equal(c->in_shape[CONV2D_RESIDUAL], c->out_shape[0])) return sag_grad_pass(c, CONV2D_RESIDUAL, 0);
+    const int64_t *r = c->in_shape[CONV2D_RESIDUAL].dim, *y = c->out_shape[0].dim;
     sag_grad g;
-    SAG_TRY(sag_grad_in(c, RESIDUAL, &g));
+    SAG_TRY(sag_grad_in(c, CONV2D_RESIDUAL, &g));
     pool_args a = {.n = r[0], .h = r[1], .w_in = r[2], .c = r[3], .p = y[1], .q = y[2], .dy = sag_data(c->dout[0]), .dx = g.data,
                    .accumulate = g.accumulate, .act = c->in_dtype[X]};
     return SAG_RUN(c, upsample_bwd, &a);
@@ -142,8 +183,8 @@ sag_status sag_op_conv2d_fwd(sag_op_call *c)
     SAG_TRY(sag_out(c, 0, c->in_dtype[X], y));
     conv_args a = sizes_of(c, stride, pad_h, pad_w);
     a.relu = c->attr[RELU] != 0;
-    a.residual = sag_data(c->in[RESIDUAL]);
-    a.residual_half = a.residual && !sag_shape_equal(c->in_shape[RESIDUAL], y);
+    a.residual = sag_data(c->in[CONV2D_RESIDUAL]);
+    a.residual_half = a.residual && !sag_shape_equal(c->in_shape[CONV2D_RESIDUAL], y);
     bind_forward(c, &a);
     return SAG_RUN(c, conv2d_fwd, &a);
 }
@@ -155,8 +196,7 @@ sag_status sag_op_conv2d_bwd(sag_op_call *c)
     a.relu = c->attr[RELU] != 0;
     SAG_TRY(bind_dx(c, &a));
     if (a.dx) SAG_TRY(SAG_RUN(c, conv2d_bwd_x, &a));
-    SAG_TRY(bind_dw(c, &a));
-    if (a.dw || a.db) SAG_TRY(SAG_RUN(c, conv2d_bwd_w, &a));
+    RUN_DW(c, conv2d_bwd_w, &a);
     return SAG_OK;
 }
 
@@ -187,8 +227,7 @@ sag_status sag_op_upconv_bwd(sag_op_call *c)
     conv_args a = sizes_of(c, 1, 1, 1);
     SAG_TRY(bind_dx(c, &a));
     if (a.dx) SAG_TRY(SAG_RUN(c, upconv_bwd_x, &a));
-    SAG_TRY(bind_dw(c, &a));
-    if (a.dw || a.db) SAG_TRY(SAG_RUN(c, upconv_bwd_w, &a));
+    RUN_DW(c, upconv_bwd_w, &a);
     return SAG_OK;
 }
 
@@ -213,7 +252,6 @@ sag_status sag_op_convpool_bwd(sag_op_call *c)
     a.relu = c->attr[0] != 0;
     SAG_TRY(bind_dx(c, &a));
     if (a.dx) SAG_TRY(SAG_RUN(c, convpool_bwd_x, &a));
-    SAG_TRY(bind_dw(c, &a));
-    if (a.dw || a.db) SAG_TRY(SAG_RUN(c, convpool_bwd_w, &a));
+    RUN_DW(c, convpool_bwd_w, &a);
     return SAG_OK;
 }

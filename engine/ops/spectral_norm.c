@@ -1,10 +1,11 @@
 /*
- * spectral_norm.c - all weights of a network divided by their largest singular values, in one call over the slab.
+ * spectral_norm.c - the largest singular values of all weights of a network, in one call over the slab.
  *
- * w {n}, u {Nu}, v {Nv}, sigma {L}, layers {L,5} i32 (offset, rows, columns, offset in u, offset in v) -> wn {n}.
- * Saved: wn and the u, v, sigma that forward ended with (u, v and sigma themselves move on before backward runs); for
- * `through` also w and the u that forward started from. Miyato et al. 2018; the two gradients are derived in the
- * kernel.
+ * w {n}, u {Nu}, v {Nv}, sigma {L}, layers {L,5} i32 (offset, rows, columns, offset in u, offset in v) -> divisor {L}.
+ * The convolutions divide by it as they read w (their input `sigma`), other layers with the op div: w / sigma is never
+ * stored for a whole network. Saved: the u, v, sigma that forward ended with (u, v and sigma themselves move on before
+ * backward runs); for `through` also w and the u that forward started from. Miyato et al. 2018; the two gradients are
+ * derived in the kernel.
  */
 #include "engine/internal.h"
 
@@ -47,17 +48,16 @@ sag_status sag_op_spectral_norm_fwd(sag_op_call *c)
     if (!(eps >= 0)) return sag_op_fail(c, SAG_ERR_ARG, "eps = %g must not be negative", eps);
     const int64_t n_u = c->in_shape[1].dim[0], n_v = c->in_shape[2].dim[0];
     const bool through = c->attr[3] != 0;
-    SAG_TRY(sag_out(c, 0, SAG_F32, c->in_shape[0]));
+    SAG_TRY(sag_out(c, 0, SAG_F32, c->in_shape[3]));
     if (c->recorded) {
         SAG_TRY(sag_save(c, 0, SAG_F32, sag_shape1(n_u)));
         SAG_TRY(sag_save(c, 1, SAG_F32, sag_shape1(n_v)));
         SAG_TRY(sag_save(c, 2, SAG_F32, sag_shape1(layers.dim[0])));
         if (through) SAG_TRY(sag_save(c, 3, SAG_F32, sag_shape1(n_u)));
         c->keep_in = (through ? 1u : 0u) | 1u << 4;
-        c->keep_out = 1u;
     }
     spectral_norm_args a = {.w = sag_data(c->in[0]),
-                            .wn = sag_data(c->out[0]),
+                            .divisor = sag_data(c->out[0]),
                             .u = sag_data(c->in[1]),
                             .v = sag_data(c->in[2]),
                             .sigma = sag_data(c->in[3]),
@@ -84,9 +84,12 @@ sag_status sag_op_spectral_norm_bwd(sag_op_call *c)
     sag_grad dw;
     SAG_TRY(sag_grad_in(c, 0, &dw));
     if (!dw.data) return SAG_OK;
+    if (!dw.accumulate) { /* only where nobody divides by it: otherwise dw holds what the layers left there */
+        fill_args zero = {.x = dw.data, .n = sag_numel(c->in_shape[0]), .dtype = SAG_F32};
+        SAG_TRY(SAG_RUN(c, fill, &zero));
+    }
     spectral_norm_args a = {.w = sag_data(c->in[0]),
-                            .wn_saved = sag_data(c->out[0]),
-                            .dwn = sag_data(c->dout[0]),
+                            .ddivisor = sag_data(c->dout[0]),
                             .dw = dw.data,
                             .u_used = sag_data(c->saved[0]),
                             .v_used = sag_data(c->saved[1]),
@@ -100,7 +103,6 @@ sag_status sag_op_spectral_norm_bwd(sag_op_call *c)
                             .iterations = (int)c->attr[0],
                             .through = c->attr[3] != 0,
                             .eps_max = c->attr[4] != 0,
-                            .accumulate = dw.accumulate,
                             .eps = (float)c->attr[1]};
     return SAG_RUN(c, spectral_norm_bwd, &a);
 }

@@ -9,8 +9,8 @@
  *
  * bwd_w: dw[k] = sum over m of dy[m][k] * (patch of x at m)
  *
- * With relu x is copied as max(x, 0), and the gradient masked in a pass of its own: winograd.c, which most such layers
- * go by, does both on the way.
+ * With relu x is copied as max(x, 0), and the gradient masked in a pass of its own; with sigma the weights are copied as
+ * w / sigma: winograd.c, which most such layers go by, does all three on the way.
  */
 #include "kernels/cpu/few_channels.h"
 #include "kernels/cpu/patches.h"
@@ -40,6 +40,19 @@ static const float *rectified(sag_kernel_env *env, const conv_args *a)
     return y;
 }
 
+/* w / sigma in scratch, w itself without sigma; NULL when there is no memory. */
+static const float *divided(sag_kernel_env *env, const conv_args *a)
+{
+    if (!a->sigma) return a->w;
+    int64_t n = a->k * a->r * a->s * a->c;
+    const float *w = a->w, factor = cpu_inverse_sigma(a);
+    float *y = env->scratch(env, (size_t)n * sizeof *y);
+    if (!y) return NULL;
+#pragma omp parallel for simd num_threads(env->threads) schedule(static) if (parallel : n > 4 * PIECE)
+    for (int64_t i = 0; i < n; i++) y[i] = w[i] * factor;
+    return y;
+}
+
 /* The residual of which each number is for 2x2 pixels, by pixels of y. */
 typedef struct halved_map {
     float *map;
@@ -59,7 +72,7 @@ static void place_halved(const void *c, int64_t m0, int64_t rows, float **row)
 static int few_forward(sag_kernel_env *env, const conv_args *a)
 {
     conv_args plain = *a;
-    if (!(plain.x = rectified(env, a))) return SAG_KERNEL_NO_MEMORY;
+    if (!(plain.x = rectified(env, a)) || !(plain.w = divided(env, a))) return SAG_KERNEL_NO_MEMORY;
     int result = CPU_ISA(few_fwd)(env, &plain);
     if (!a->residual || result != SAG_KERNEL_OK) return result;
     int64_t pixels = a->n * a->p * a->q;
@@ -79,7 +92,8 @@ static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
     if (CPU_ISA(few_suits)(a, FEW_FWD)) return few_forward(env, a);
     if (CPU_ISA(winograd_suits)(env, a, WINO_FWD)) return CPU_ISA(winograd_fwd)(env, a);
     patches x = patches_of(a, rectified(env, a));
-    if (!x.x) return SAG_KERNEL_NO_MEMORY;
+    const float *w = divided(env, a);
+    if (!x.x || !w) return SAG_KERNEL_NO_MEMORY;
     gemm_rows pixels = {a->y, a->k}, rows = {(float *)(uintptr_t)x.x, a->c};
     gemm_rows residual = {(float *)(uintptr_t)a->residual, a->k};
     halved_map halved = {(float *)(uintptr_t)a->residual, a->p, a->q, a->k};
@@ -88,7 +102,7 @@ static int cpu_conv2d_fwd(sag_kernel_env *env, const conv_args *a)
                     .k = a->r * a->s * a->c,
                     .fetch = CPU_ISA(patches_fetch),
                     .a = &x,
-                    .b = {.data = a->w, .row = 1, .column = a->r * a->s * a->c},
+                    .b = {.data = w, .row = 1, .column = a->r * a->s * a->c},
                     .place = CPU_ISA(gemm_place_rows),
                     .c = &pixels,
                     .bias = a->b};
@@ -204,8 +218,9 @@ static int cpu_conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     if (!CPU_ISA(few_suits)(a, FEW_BWD_X) && CPU_ISA(winograd_suits)(env, a, WINO_BWD_X))
         return CPU_ISA(winograd_bwd_x)(env, a);
-    if (!a->relu) return direct_bwd_x(env, a);
     conv_args unmasked = *a;
+    if (!(unmasked.w = divided(env, a))) return SAG_KERNEL_NO_MEMORY;
+    if (!a->relu) return direct_bwd_x(env, &unmasked);
     unmasked.accumulate = 0;
     if (a->accumulate && !(unmasked.dx = env->scratch(env, (size_t)numbers_of_x(a) * sizeof(float))))
         return SAG_KERNEL_NO_MEMORY;

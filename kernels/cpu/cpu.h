@@ -92,6 +92,12 @@ CPU_INLINE cpu_vec cpu_relu_gradient(cpu_vec x, cpu_vec d)
 #endif
 }
 
+/* What a convolution's sums are multiplied by, as its w is divided by sigma. */
+static inline float cpu_inverse_sigma(const conv_args *a)
+{
+    return a->sigma ? 1.0f / a->sigma[0] : 1.0f;
+}
+
 static inline int64_t cpu_min64(int64_t a, int64_t b)
 {
     return a < b ? a : b;

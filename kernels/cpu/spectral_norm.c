@@ -1,29 +1,30 @@
 /*
- * spectral_norm.c - divides every layer's matrix in a slab by an estimate of its largest singular value.
+ * spectral_norm.c - an estimate of the largest singular value of every layer's matrix in a slab, and the gradient of
+ * dividing by it.
  *
  * W {rows, cols} of each layer, n(x) = x / s, s = |x| + eps or max(|x|, eps), t = 1..k from u_0:
- *   a_t = W^T u_{t-1},  v_t = n(a_t),  b_t = W v_t,  u_t = n(b_t);   sigma = u_k . b_k;   wn = W / sigma.
- * k = 0 takes the u and v that are there. A layer with |sigma| < TINY_SIGMA (all weights zero) is copied, keeps its u
- * and v, and passes its gradient on.
+ *   a_t = W^T u_{t-1},  v_t = n(a_t),  b_t = W v_t,  u_t = n(b_t);   sigma = u_k . b_k.
+ * k = 0 takes the u and v that are there. A layer with |sigma| < SAG_TINY_SIGMA (all weights zero) is divided by 1, keeps
+ * its u and v, and has no gradient by way of sigma.
  *
- * Gradient, G = dL/dwn, inverse = 1 / sigma:
- *   u, v constants (Miyato et al. 2018, eq. 12): sigma = u^T W v, so dW = (G - <G, wn> u v^T) / sigma.
+ * Gradient, h = dL/dsigma:
+ *   u, v constants (Miyato et al. 2018, eq. 12): sigma = u^T W v, so dW += h u v^T.
  *   through: the steps are differentiated too (Google's SAGAN code has no stop-gradient there). With y = n(x),
  *   r = |x| the Jacobian is dy/dx = I/s - y y^T / r, symmetric: J g = g/s - y (y . g) / r (I/s where s does not depend on
  *   x, below eps of the maximum). Then
- *     h = dL/dsigma = -<G, wn> / sigma,  sigma = u_k . W v_k:
- *       dW = G / sigma + h u_k v_k^T,   du_k = h b_k,   dv_k = h W^T u_k,   and for t = k..1:
+ *     sigma = u_k . W v_k:
+ *       dW += h u_k v_k^T,   du_k = h b_k,   dv_k = h W^T u_k,   and for t = k..1:
  *       db_t = J(b_t) du_t,   dW += db_t v_t^T,       dv_t += W^T db_t      (b_t = W v_t)
  *       da_t = J(a_t) dv_t,   dW += u_{t-1} da_t^T,   du_{t-1} = W da_t     (a_t = W^T u_{t-1})
  *     The two terms of dv_k share one product W^T (h u_k + db_k). u_0 is a buffer: its gradient goes nowhere. At an
  *     exact singular pair every J kills its argument and both forms agree.
+ *   sigma_bwd: of W / sigma, G = dL/d(W / sigma): dW = G / sigma, h = -<G, W> / sigma^2.
  *
  * Norms, sigma and h are summed in f64. Tiles and products: spectral_plan.c.
  */
 #include "kernels/cpu/spectral_plan.h"
 
-#define TINY_SIGMA 1e-30f
-#define COPY_BLOCK 65536
+#define PIECE 16384 /* of sigma_bwd: its sums are added in this order */
 
 static double dot(const float *x, const float *y, int64_t n)
 {
@@ -62,24 +63,6 @@ static void normalise_bwd(float *g, const float *y, int64_t n, double r, const s
 
 /* ----------------------------------------------------------------------------------------- forward */
 
-static float factor_of(float sigma)
-{
-    return fabsf(sigma) < TINY_SIGMA ? 1.0f : 1.0f / sigma;
-}
-
-static void copy_gaps(sag_kernel_env *env, const sn_plan *p, float *to, const float *from, bool accumulate)
-{
-    for (int64_t g = 0; g < p->n_gaps; g++) {
-        const int64_t begin = p->gaps[2 * g], end = p->gaps[2 * g + 1];
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (end - begin > COPY_BLOCK)
-        for (int64_t at = begin; at < end; at += COPY_BLOCK) {
-            const int64_t stop = cpu_min64(at + COPY_BLOCK, end);
-#pragma omp simd
-            for (int64_t i = at; i < stop; i++) to[i] = (accumulate ? to[i] : 0) + from[i];
-        }
-    }
-}
-
 /* The power iterations of a run's layers, from u; keeps what backward and the next call need. */
 static void find_sigma(sag_kernel_env *env, const sn_plan *p, const sn_run *run, float *u, float *v, float *b)
 {
@@ -97,29 +80,13 @@ static void find_sigma(sag_kernel_env *env, const sn_plan *p, const sn_run *run,
     for (int64_t i = run->layer; i < end; i++) {
         const sn_layer *l = &p->layers[i];
         const float sigma = (float)dot(u + l->u, b + l->u, l->rows);
+        const bool tiny = fabsf(sigma) < SAG_TINY_SIGMA;
         a->sigma[i] = sigma;
+        a->divisor[i] = tiny ? 1.0f : sigma;
         if (a->sigma_used) a->sigma_used[i] = sigma;
-        if (!a->update || fabsf(sigma) < TINY_SIGMA) continue;
+        if (!a->update || tiny) continue;
         memcpy(a->u + l->u, u + l->u, (size_t)l->rows * sizeof *u);
         memcpy(a->v + l->v, v + l->v, (size_t)l->cols * sizeof *v);
-    }
-}
-
-/* wn = W / sigma */
-static void divide(sag_kernel_env *env, const sn_plan *p, const sn_run *run)
-{
-    const spectral_norm_args *a = p->a;
-#pragma omp parallel num_threads(env->threads) if (run->threaded)
-    {
-        const cpu_share own = cpu_share_of(run->tiles);
-        for (int64_t i = run->tile + own.first; i < run->tile + own.end; i++) {
-            const sn_layer *l = &p->layers[p->tiles[i].layer];
-            const int64_t at = p->tiles[i].row * l->cols, count = p->tiles[i].rows * l->cols;
-            const float *restrict from = l->w + at, factor = factor_of(a->sigma[p->tiles[i].layer]);
-            float *restrict to = a->wn + l->offset + at;
-#pragma omp simd
-            for (int64_t k = 0; k < count; k++) to[k] = from[k] * factor;
-        }
     }
 }
 
@@ -135,17 +102,13 @@ static int cpu_spectral_norm_fwd(sag_kernel_env *env, const spectral_norm_args *
     memcpy(u, a->u, (size_t)a->n_u * sizeof *u);
     memcpy(v, a->v, (size_t)a->n_v * sizeof *v);
     if (a->u_start) memcpy(a->u_start, a->u, (size_t)a->n_u * sizeof *u);
-    for (int64_t k = 0; k < p.n_runs; k++) {
-        find_sigma(env, &p, &p.runs[k], u, v, b);
-        divide(env, &p, &p.runs[k]);
-    }
-    copy_gaps(env, &p, a->wn, a->w, false);
+    for (int64_t k = 0; k < p.n_runs; k++) find_sigma(env, &p, &p.runs[k], u, v, b);
     return SAG_KERNEL_OK;
 }
 
 /* ---------------------------------------------------------------------------------------- backward */
 
-/* Rank-one terms that are added to dwn / sigma: dw += sum_t left_t right_t^T, slabs like u and v. */
+/* Rank-one terms: dw += sum_t left_t right_t^T, slabs like u and v. */
 typedef struct sn_terms {
     float **left, **right; /* `count` slabs each */
     int64_t count;
@@ -153,65 +116,23 @@ typedef struct sn_terms {
 
 static void apply_tile(const sn_plan *p, const sn_tile *t, const sn_terms *terms)
 {
-    const spectral_norm_args *a = p->a;
     const sn_layer *l = &p->layers[t->layer];
-    const float factor = factor_of(a->sigma_used[t->layer]);
     for (int64_t r = t->row; r < t->row + t->rows; r++) {
-        const float *restrict from = a->dwn + l->offset + r * l->cols, *restrict right = terms->right[0] + l->v;
-        float *restrict to = a->dw + l->offset + r * l->cols;
-        const float left = terms->left[0][l->u + r];
-        if (a->accumulate) {
+        float *restrict to = p->a->dw + l->offset + r * l->cols;
+        for (int64_t k = 0; k < terms->count; k++) {
+            const float *restrict right = terms->right[k] + l->v, left = terms->left[k][l->u + r];
 #pragma omp simd
-            for (int64_t c = 0; c < l->cols; c++) to[c] += from[c] * factor + left * right[c];
-        } else {
-#pragma omp simd
-            for (int64_t c = 0; c < l->cols; c++) to[c] = from[c] * factor + left * right[c];
-        }
-        for (int64_t k = 1; k < terms->count; k++) {
-            const float *restrict more = terms->right[k] + l->v;
-            const float x = terms->left[k][l->u + r];
-#pragma omp simd
-            for (int64_t c = 0; c < l->cols; c++) to[c] += x * more[c];
+            for (int64_t c = 0; c < l->cols; c++) to[c] += left * right[c];
         }
     }
 }
 
-static void apply_terms(sag_kernel_env *env, const sn_plan *p, const sn_run *run, const sn_terms *terms)
+static void apply_terms(sag_kernel_env *env, const sn_plan *p, const sn_terms *terms)
 {
-#pragma omp parallel num_threads(env->threads) if (run->threaded)
+#pragma omp parallel num_threads(env->threads) if (p->all.threaded)
     {
-        const cpu_share own = cpu_share_of(run->tiles);
-        for (int64_t i = own.end - 1; i >= own.first; i--) apply_tile(p, &p->tiles[run->tile + i], terms);
-    }
-}
-
-/* h = dL/dsigma = -<dwn, wn> / sigma of a run's layers; 0 where a layer was copied. share: one element for each tile.
- */
-static void sigma_gradients(sag_kernel_env *env, const sn_plan *p, const sn_run *run, double *share, double *h)
-{
-    const spectral_norm_args *a = p->a;
-#pragma omp parallel num_threads(env->threads) if (run->threaded)
-    {
-        const cpu_share own = cpu_share_of(run->tiles);
-        for (int64_t i = run->tile + own.first; i < run->tile + own.end; i++) {
-            const sn_tile *t = &p->tiles[i];
-            const sn_layer *l = &p->layers[t->layer];
-            double sum = 0;
-            for (int64_t r = t->row; r < t->row + t->rows; r++) {
-                const float *x = a->dwn + l->offset + r * l->cols, *y = a->wn_saved + l->offset + r * l->cols;
-                float row = 0;
-#pragma omp simd reduction(+ : row)
-                for (int64_t c = 0; c < l->cols; c++) row += x[c] * y[c];
-                sum += (double)row;
-            }
-            share[i] = sum;
-        }
-    }
-    for (int64_t i = run->layer; i < run->layer + run->layers; i++) {
-        const sn_layer *l = &p->layers[i];
-        double sum = 0;
-        for (int64_t k = 0; k < l->n_tiles; k++) sum += share[l->first_tile + k];
-        h[i] = fabsf(a->sigma_used[i]) < TINY_SIGMA ? 0 : -sum / (double)a->sigma_used[i];
+        const cpu_share own = cpu_share_of(p->n_tiles);
+        for (int64_t i = own.first; i < own.end; i++) apply_tile(p, &p->tiles[i], terms);
     }
 }
 
@@ -273,28 +194,55 @@ static int cpu_spectral_norm_bwd(sag_kernel_env *env, const spectral_norm_args *
     const int planned = CPU_ISA(spectral_plan)(env, a, &p);
     if (planned != SAG_KERNEL_OK) return planned;
     double *h = env->scratch(env, (size_t)a->n_layers * sizeof *h);
-    double *share = env->scratch(env, (size_t)p.n_tiles * sizeof *share);
     float *left = env->scratch(env, (size_t)a->n_u * sizeof *left), *right = a->v_used;
-    if (!h || !share || !left) return SAG_KERNEL_NO_MEMORY;
+    if (!h || !left) return SAG_KERNEL_NO_MEMORY;
+    for (int64_t i = 0; i < a->n_layers; i++) h[i] = fabsf(a->sigma_used[i]) < SAG_TINY_SIGMA ? 0 : (double)a->ddivisor[i];
+    sn_terms terms = {.left = &left, .right = &right, .count = 1};
     if (a->through && a->iterations > 0) {
-        sn_terms terms = {.count = 0};
-        sigma_gradients(env, &p, &p.all, share, h);
+        terms.count = 0;
         const int result = terms_through(env, &p, h, &terms);
         if (result != SAG_KERNEL_OK) return result;
-        apply_terms(env, &p, &p.all, &terms);
     } else {
-        const sn_terms terms = {.left = &left, .right = &right, .count = 1};
-        for (int64_t k = 0; k < p.n_runs; k++) {
-            const sn_run *run = &p.runs[k];
-            sigma_gradients(env, &p, run, share, h);
-            for (int64_t i = run->layer; i < run->layer + run->layers; i++) {
-                const sn_layer *l = &p.layers[i];
-                for (int64_t r = 0; r < l->rows; r++) left[l->u + r] = (float)(h[i] * (double)a->u_used[l->u + r]);
-            }
-            apply_terms(env, &p, run, &terms);
+        for (int64_t i = 0; i < a->n_layers; i++) {
+            const sn_layer *l = &p.layers[i];
+            for (int64_t r = 0; r < l->rows; r++) left[l->u + r] = (float)(h[i] * (double)a->u_used[l->u + r]);
         }
     }
-    copy_gaps(env, &p, a->dw, a->dwn, a->accumulate != 0);
+    apply_terms(env, &p, &terms);
+    return SAG_KERNEL_OK;
+}
+
+/* <g, w> of a piece; dw (+)= g / sigma, g itself perhaps. */
+static double divide_piece(const sigma_bwd_args *a, int64_t first, int64_t n, float factor)
+{
+    const float *g = a->g + first, *w = a->w + first;
+    cpu_vec sum[4] = {0};
+    for (int64_t i = 0, k = 0; i < n; i += CPU_LANES, k = (k + 1) % 4) {
+        const int64_t left = cpu_min64(CPU_LANES, n - i);
+        const cpu_vec x = cpu_load_part(g + i, left);
+        sum[k] += x * cpu_load_part(w + i, left);
+        if (!a->dw) continue;
+        float *to = a->dw + first + i;
+        cpu_store_part(to, (a->accumulate_dw ? cpu_load_part(to, left) : (cpu_vec){0}) + x * factor, left);
+    }
+    const cpu_vec lanes = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    double all = 0;
+    for (int l = 0; l < CPU_LANES; l++) all += (double)lanes[l];
+    return all;
+}
+
+static int cpu_sigma_bwd(sag_kernel_env *env, const sigma_bwd_args *a)
+{
+    const int64_t pieces = cpu_ceil_div(a->n, PIECE);
+    double *share = env->scratch(env, (size_t)pieces * sizeof *share), sum = 0;
+    if (!share) return SAG_KERNEL_NO_MEMORY;
+    const float factor = 1.0f / a->sigma[0];
+#pragma omp parallel for num_threads(env->threads) schedule(static) if (a->n > CPU_SMALL)
+    for (int64_t i = 0; i < pieces; i++) share[i] = divide_piece(a, i * PIECE, cpu_min64(PIECE, a->n - i * PIECE), factor);
+    if (!a->dsigma) return SAG_KERNEL_OK;
+    for (int64_t i = 0; i < pieces; i++) sum += share[i];
+    const float h = (float)(-sum / ((double)a->sigma[0] * (double)a->sigma[0]));
+    a->dsigma[0] = a->accumulate_dsigma ? a->dsigma[0] + h : h;
     return SAG_KERNEL_OK;
 }
 
@@ -302,4 +250,5 @@ void CPU_REGISTER(spectral_norm)(sag_kernel_table *t)
 {
     t->spectral_norm_fwd = cpu_spectral_norm_fwd;
     t->spectral_norm_bwd = cpu_spectral_norm_bwd;
+    t->sigma_bwd = cpu_sigma_bwd;
 }

@@ -40,9 +40,8 @@ int CPU_ISA(spectral_plan)(sag_kernel_env *env, const spectral_norm_args *a, sn_
     const int64_t count = a->n_layers;
     *p = (sn_plan){.a = a};
     p->layers = env->scratch(env, (size_t)count * sizeof *p->layers);
-    p->gaps = env->scratch(env, (size_t)(2 * count + 2) * sizeof *p->gaps);
     int32_t *order = env->scratch(env, (size_t)count * sizeof *order);
-    if (!p->layers || !p->gaps || !order) return SAG_KERNEL_NO_MEMORY;
+    if (!p->layers || !order) return SAG_KERNEL_NO_MEMORY;
     for (int64_t i = 0; i < count; i++) {
         const int32_t *t = a->layers + 5 * i;
         sn_layer *l = &p->layers[i];
@@ -62,14 +61,10 @@ int CPU_ISA(spectral_plan)(sag_kernel_env *env, const spectral_norm_args *a, sn_
         order[j] = (int32_t)i;
     }
     int64_t end = 0;
-    for (int64_t i = 0; i <= count; i++) {
-        const int64_t begin = i < count ? p->layers[order[i]].offset : a->n;
-        if (begin < end) return SAG_KERNEL_BAD_INDEX;
-        if (begin > end) {
-            p->gaps[2 * p->n_gaps] = end;
-            p->gaps[2 * p->n_gaps++ + 1] = begin;
-        }
-        if (i < count) end = begin + p->layers[order[i]].rows * p->layers[order[i]].cols;
+    for (int64_t i = 0; i < count; i++) {
+        const sn_layer *l = &p->layers[order[i]];
+        if (l->offset < end) return SAG_KERNEL_BAD_INDEX;
+        end = l->offset + l->rows * l->cols;
     }
     p->tiles = env->scratch(env, (size_t)p->n_tiles * sizeof *p->tiles);
     p->partial = env->scratch(env, (size_t)p->n_partial * sizeof *p->partial);

@@ -32,8 +32,7 @@ typedef struct sn_plan {
     const spectral_norm_args *a;
     sn_layer *layers;
     sn_tile *tiles;
-    int64_t *gaps; /* begin, end of what no layer covers */
-    int64_t n_tiles, n_gaps, n_partial;
+    int64_t n_tiles, n_partial;
     float *partial;
     sn_run *runs, all; /* n_runs that follow each other; everything in one */
     int64_t n_runs;

@@ -28,6 +28,7 @@ typedef enum wino_finish { AS_IT_IS, MASK, ADD, ADD_HALF } wino_finish;
 typedef struct wino_conv {
     wino_map in;
     const float *w, *bias;
+    float scale; /* of the products, 1 / sigma */
     float *y;
     const float *beside; /* what finish has to do with y; y's shape, with ADD_HALF half its height and width */
     wino_finish finish;
@@ -143,10 +144,10 @@ ONE_COPY void store_tile(const wino_conv *j, int64_t tile, int64_t k0, int64_t k
     } while (0)
     for (int64_t k = k0; k < k1; k += CPU_LANES) {
         int n = (int)cpu_min64(CPU_LANES, j->k - k);
-        cpu_vec o[16], bias = j->bias ? cpu_load_part(j->bias + k, n) : (cpu_vec){0};
+        cpu_vec o[16], scale = cpu_splat(j->scale), bias = j->bias ? cpu_load_part(j->bias + k, n) : (cpu_vec){0};
         wino_output(m + (k - k0) / WINO_STRIP * j->m_at.strip + k % WINO_STRIP, j->m_at.freq, o);
 #pragma GCC unroll 16
-        for (int i = 0; i < 16; i++) o[i] += bias;
+        for (int i = 0; i < 16; i++) o[i] = scale * o[i] + bias;
         switch (j->finish) {
         case MASK: STORE(MASK); break;
         case ADD: STORE(ADD); break;
@@ -298,6 +299,7 @@ int CPU_ISA(winograd_fwd)(sag_kernel_env *env, const conv_args *a)
         .in = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w, .relu = a->relu},
         .w = a->w,
         .bias = a->b,
+        .scale = cpu_inverse_sigma(a),
         .y = a->y,
         .beside = a->residual,
         .finish = !a->residual       ? AS_IT_IS
@@ -315,6 +317,7 @@ int CPU_ISA(winograd_bwd_x)(sag_kernel_env *env, const conv_args *a)
 {
     wino_conv j = {.in = {.x = a->dy, .h = a->p, .w = a->q, .c = a->k, .top = a->pad_h - 2, .left = a->pad_w - 2},
                    .w = a->w,
+                   .scale = cpu_inverse_sigma(a),
                    .transposed = true,
                    .y = a->dx,
                    .beside = a->x,

@@ -27,7 +27,7 @@ local function restore_fields(kept)
             if PLAIN[type(value)] and fields[name] == nil then module[name] = nil end
         end
         for name, value in pairs(fields) do module[name] = value end
-        if next(module.normalized) then module.normalized = {} end -- of a pass that was broken off
+        if next(module.divisors) then module.divisors = {} end -- of a pass that was broken off
     end
 end
 

@@ -68,31 +68,33 @@ static sag_tensor *network(pass *p, sag_tensor *slab)
 {
     const int32_t layers[LAYERS][5] = {{0, 8, 27, 0, 0}, {256, 8, 72, 8, 32}, {1024, 8, 72, 16, 112}, {1700, 1, 8, 24, 192}};
     const int32_t label[] = {1, 0, 1, 2};
+    const sag_shape one = sag_shape1(1);
     sag_tensor *u = noise(p, sag_shape1(32), 1), *v = noise(p, sag_shape1(200), 2), *sigma = noise(p, sag_shape1(LAYERS), 3);
     sag_tensor *table = input(p, SAG_I32, sag_shape2(LAYERS, 5), layers), *labels = input(p, SAG_I32, sag_shape1(2), label);
     sag_tensor *both = input(p, SAG_I32, sag_shape1(4), label);
     sag_tensor *mean = noise(p, sag_shape1(8), 4), *var = noise(p, sag_shape1(8), 5);
-    sag_tensor *w = run(p, SAG_OP_spectral_norm, IN(slab, u, v, sigma, table), NULL);
+    sag_tensor *sigma_of = run(p, SAG_OP_spectral_norm, IN(slab, u, v, sigma, table), NULL);
     sag_tensor *gain = part(p, slab, 1800, sag_shape2(3, 8)), *bias = part(p, slab, 1824, sag_shape2(3, 8));
     sag_tensor *gamma = part(p, slab, 1848, sag_shape1(1)), *classes = part(p, slab, 1856, sag_shape2(3, 8));
 
     sag_tensor *x = noise(p, sag_shape4(2, 4, 4, 3), 6);
-    sag_tensor *h = run(p, SAG_OP_conv2d, IN(x, part(p, w, 0, sag_shape4(8, 3, 3, 3)), NULL, NULL), (double[4]){1, 1, 1});
+    sag_tensor *h = run(p, SAG_OP_conv2d, IN(x, part(p, slab, 0, sag_shape4(8, 3, 3, 3)), NULL, NULL, part(p, sigma_of, 0, one)), (double[4]){1, 1, 1});
     h = run(p, SAG_OP_cond_batch_norm, IN(h, gain, bias, labels, mean, var), (double[]){1, 0.1, 1e-5, 1, 0});
     sag_tensor *flat = part(p, h, 0, sag_shape3(2, 16, 8));
     sag_tensor *o = run(p, SAG_OP_attention, IN(flat, flat, flat), NULL);
     h = run(p, SAG_OP_gated_add, IN(flat, o, gamma), NULL);
     h = part(p, h, 0, sag_shape4(2, 4, 4, 8));
-    sag_tensor *up = run(p, SAG_OP_upconv, IN(h, part(p, w, 256, sag_shape4(8, 3, 3, 8)), NULL), NULL);
+    sag_tensor *up = run(p, SAG_OP_upconv, IN(h, part(p, slab, 256, sag_shape4(8, 3, 3, 8)), NULL, part(p, sigma_of, 1, one)), NULL);
     up = run(p, SAG_OP_add, IN(up, run(p, SAG_OP_upsample, IN(h), NULL)), NULL);
     sag_tensor *real = noise(p, sag_shape4(2, 8, 8, 8), 7);
     h = run(p, SAG_OP_relu, IN(run(p, SAG_OP_concat, IN(real, up), NULL)), NULL);
-    h = run(p, SAG_OP_convpool, IN(h, part(p, w, 1024, sag_shape4(8, 3, 3, 8)), NULL), NULL);
+    h = run(p, SAG_OP_convpool, IN(h, part(p, slab, 1024, sag_shape4(8, 3, 3, 8)), NULL, part(p, sigma_of, 2, one)), NULL);
     h = run(p, SAG_OP_tanh, IN(h), NULL);
     h = run(p, SAG_OP_global_sum_pool, IN(run(p, SAG_OP_max_pool, IN(h), (double[]){2, 2, 0})), NULL);
     sag_tensor *row = run(p, SAG_OP_embedding, IN(classes, both), NULL);
     sag_tensor *projection = run(p, SAG_OP_sum, IN(run(p, SAG_OP_mul, IN(h, row), NULL)), (double[]){1});
-    sag_tensor *logits = run(p, SAG_OP_linear, IN(h, part(p, w, 1700, sag_shape2(1, 8)), NULL), NULL);
+    sag_tensor *last = run(p, SAG_OP_div, IN(part(p, slab, 1700, sag_shape2(1, 8)), part(p, sigma_of, 3, one)), NULL);
+    sag_tensor *logits = run(p, SAG_OP_linear, IN(h, last, NULL), NULL);
     if (projection) projection = part(p, projection, 0, sag_shape2(4, 1));
     logits = run(p, SAG_OP_add, IN(logits, projection), NULL);
     return run(p, SAG_OP_hinge_d, IN(part(p, logits, 0, sag_shape2(2, 1)), part(p, logits, 2, sag_shape2(2, 1))), NULL);

@@ -119,7 +119,7 @@ static void case_tensors(const conv_case *t, uint64_t seed, sag_tensor **in)
     in[0] = make_tensor(sag_shape4(t->n, t->h, t->w, t->c), seed);
     in[1] = make_tensor(sag_shape4(t->k, t->r, t->s, t->c), seed + 1);
     in[2] = make_tensor(sag_shape1(t->k), seed + 2);
-    in[3] = NULL;
+    in[3] = in[4] = NULL;
 }
 
 static void release_all(sag_tensor **in, int n)
@@ -133,7 +133,7 @@ static void matches_plain_loops(void **state)
     for (int i = 0; i < CASES; i++) {
         const conv_case *t = &cases[i];
         double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
-        sag_tensor *in[4];
+        sag_tensor *in[5];
         case_tensors(t, (uint64_t)(10 * i + 1), in);
         for (int j = 0; j < 3; j++) assert_ok(sag_tensor_require_grad(in[j]));
         sag_tensor *y = apply(SAG_OP_conv2d, in, attr);
@@ -181,7 +181,7 @@ static void gradients_are_differences(void **state)
     for (size_t i = 0; i < count; i++) {
         const conv_case *t = &cases[some[i]];
         double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
-        sag_tensor *in[4];
+        sag_tensor *in[5];
         case_tensors(t, 77, in);
         check_gradients(SAG_OP_conv2d, in, attr, 7, 0.05, 2e-4);
         release_all(in, 3);
@@ -202,7 +202,7 @@ static sag_tensor *folded(sag_tensor **in, const double *attr)
 static sag_tensor *one_by_one(sag_tensor **in, const double *attr)
 {
     sag_tensor *x = attr[3] != 0 ? apply(SAG_OP_relu, in, NULL) : NULL, *large = NULL;
-    sag_tensor *y = apply(SAG_OP_conv2d, (sag_tensor *[4]){x ? x : in[0], in[1], in[2]}, (double[4]){attr[0], attr[1], attr[2]});
+    sag_tensor *y = apply(SAG_OP_conv2d, (sag_tensor *[5]){x ? x : in[0], in[1], in[2]}, (double[4]){attr[0], attr[1], attr[2]});
     sag_tensor_release(x);
     if (!in[3]) return y;
     bool half = !sag_shape_equal(sag_tensor_shape(in[3]), sag_tensor_shape(y));
@@ -216,7 +216,7 @@ static sag_tensor *one_by_one(sag_tensor **in, const double *attr)
 /* y of the second of two passes, then what they leave in the gradients of the operands that are there. */
 static void results_of(sag_tensor *(*op)(sag_tensor **, const double *), sag_tensor **in, const double *attr, float **out)
 {
-    for (int j = 0; j < 4; j++)
+    for (int j = 0; j < 5; j++)
         if (in[j]) {
             assert_ok(sag_tensor_require_grad(in[j]));
             assert_ok(sag_tensor_zero_grad(in[j]));
@@ -229,14 +229,45 @@ static void results_of(sag_tensor *(*op)(sag_tensor **, const double *), sag_ten
         sag_tensor_release(y);
         sag_tensor_release(dy);
     }
-    for (int j = 0; j < 4; j++) out[1 + j] = in[j] ? edit_f32(sag_tensor_grad(in[j])) : NULL;
+    for (int j = 0; j < 5; j++) out[1 + j] = in[j] ? edit_f32(sag_tensor_grad(in[j])) : NULL;
+}
+
+/* Against the same by w / sigma, divided by an op of its own. */
+static sag_tensor *divided_first(sag_tensor **in, const double *attr)
+{
+    sag_tensor *w = apply(SAG_OP_div, (sag_tensor *[]){in[1], in[4]}, NULL);
+    sag_tensor *y = apply(SAG_OP_conv2d, (sag_tensor *[5]){in[0], w, in[2], in[3]}, attr);
+    sag_tensor_release(w);
+    return y;
+}
+
+static void check_divided(const conv_case *t, bool residual)
+{
+    double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w, residual};
+    sag_tensor *in[5];
+    case_tensors(t, 21, in);
+    if (residual) in[3] = make_tensor(sag_shape4(t->n, out_h(t), out_w(t), t->k), 25);
+    in[4] = make_tensor_from(sag_shape1(1), (float[]){1.7f});
+    float *got[6], *want[6];
+    results_of(folded, in, attr, got);
+    results_of(divided_first, in, attr, want);
+    for (int j = 0; j < 6; j++) {
+        int64_t n = t->n * out_h(t) * out_w(t) * t->k;
+        if (!got[j]) continue;
+        if (j > 0) n = sag_tensor_numel(in[j - 1]);
+        double *exact = malloc((size_t)n * sizeof *exact);
+        for (int64_t i = 0; i < n; i++) exact[i] = (double)want[j][i];
+        assert_close(got[j], exact, n, j == 5 ? 2e-5 : 3e-6);
+        free(got[j]), free(want[j]), free(exact);
+    }
+    release_all(in, 5);
 }
 
 static void check_folded(const conv_case *t, bool relu, int residual)
 {
     static const char *const names[] = {"y", "dx", "dw", "db", "the residual's gradient"};
     double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w, relu};
-    sag_tensor *in[4];
+    sag_tensor *in[5];
     case_tensors(t, 12, in);
     float *x = edit_f32(in[0]);
     for (int64_t i = 0; i < sag_tensor_numel(in[0]); i += 11) x[i] = i % 2 ? 0.0f : -0.0f;
@@ -244,7 +275,7 @@ static void check_folded(const conv_case *t, bool relu, int residual)
     int64_t small = residual == HALF_RESIDUAL ? 2 : 1;
     sag_shape y = sag_shape4(t->n, out_h(t), out_w(t), t->k);
     if (residual) in[3] = make_tensor(sag_shape4(t->n, out_h(t) / small, out_w(t) / small, t->k), 15);
-    float *got[5], *want[5];
+    float *got[6], *want[6];
     results_of(folded, in, attr, got);
     results_of(one_by_one, in, attr, want);
     for (int j = 0; j < 5; j++) {
@@ -281,6 +312,30 @@ static void folded_are_the_ops_they_stand_for(void **state)
     }
 }
 
+static void sigma_divides_the_weights(void **state)
+{
+    (void)state;
+    const bool cpu = testing_device() == SAG_CPU;
+    for (int i = 0; i < (cpu ? CASES + LARGE_CASES : CASES); i += cpu ? 1 : 7)
+        for (int winograd = 0; winograd < (cpu ? 2 : 1); winograd++) {
+            sag_context_set_winograd(testing_context(), winograd);
+            check_divided(i < CASES ? &cases[i] : &large_cases[i - CASES], i % 2);
+        }
+    sag_tensor *in[5], *out[1] = {0};
+    const conv_case *t = &cases[0];
+    const double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
+    case_tensors(t, 21, in);
+    in[4] = make_tensor_from(sag_shape1(1), (float[]){-0.6f});
+    check_gradients(SAG_OP_conv2d, in, attr, 1 << 4 | 1 << 1, 0.01, 1e-3);
+    check_threads(SAG_OP_conv2d, in, attr, 1 << 4 | 7);
+    sag_tensor *two = make_tensor(sag_shape1(2), 1), *one = in[4];
+    in[4] = two;
+    assert_fails(sag_op_apply(testing_context(), SAG_OP_conv2d, in, attr, out), SAG_ERR_SHAPE, "'sigma' must have shape {1}");
+    in[4] = one;
+    sag_tensor_release(two);
+    release_all(in, 5);
+}
+
 /* Of x away from the kink. */
 static void folded_gradients_are_differences(void **state)
 {
@@ -291,7 +346,7 @@ static void folded_gradients_are_differences(void **state)
         for (int small = 1; small <= 2; small++) {
             const conv_case *t = &some[i];
             if (small == 2 && (out_h(t) % 2 || out_w(t) % 2)) continue;
-            sag_tensor *in[4];
+            sag_tensor *in[5];
             case_tensors(t, 70, in);
             float *x = edit_f32(in[0]);
             for (int64_t m = 0; m < sag_tensor_numel(in[0]); m++) x[m] += x[m] < 0 ? -0.1f : 0.1f;
@@ -312,7 +367,7 @@ static void folded_relu_lets_nan_through(void **state)
     for (int i = 0; i < CASES; i++) {
         const conv_case *t = &cases[i];
         double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w, 1};
-        sag_tensor *in[4], *results[2], *gradients[2];
+        sag_tensor *in[5], *results[2], *gradients[2];
         case_tensors(t, 12, in);
         float *x = edit_f32(in[0]);
         for (int64_t m = 0; m < sag_tensor_numel(in[0]); m += 7) x[m] = values[m / 7 % 5];
@@ -341,7 +396,7 @@ static void threads_do_not_matter(void **state)
     for (int i = 0; i < CASES; i++) {
         const conv_case *t = &cases[i];
         double attr[4] = {(double)t->stride, (double)t->pad_h, (double)t->pad_w};
-        sag_tensor *in[4];
+        sag_tensor *in[5];
         case_tensors(t, 5, in);
         check_threads(SAG_OP_conv2d, in, attr, 7);
         release_all(in, 3);
@@ -378,7 +433,7 @@ static void reads_only_its_own(void **state)
         const conv_case t = {2, 5, 18, channels[i].c, channels[i].k, 3, 3, 1, 1, 1};
         sag_tensor *big[2], *x = guarded(sag_shape4(t.n, t.h, t.w, t.c), 3, &big[0]);
         sag_tensor *dy = guarded(sag_shape4(t.n, out_h(&t), out_w(&t), t.k), 5, &big[1]);
-        sag_tensor *in[4] = {x, make_tensor(sag_shape4(t.k, 3, 3, t.c), 4), make_tensor(sag_shape1(t.k), 6)};
+        sag_tensor *in[5] = {x, make_tensor(sag_shape4(t.k, 3, 3, t.c), 4), make_tensor(sag_shape1(t.k), 6)};
         double attr[4] = {1, 1, 1};
         for (int j = 0; j < 3; j++) assert_ok(sag_tensor_require_grad(in[j]));
         sag_tensor *y = apply(SAG_OP_conv2d, in, attr);
@@ -395,7 +450,7 @@ static void only_wanted_gradients(void **state)
     (void)state;
     const conv_case t = {2, 5, 6, 3, 5, 3, 3, 1, 1, 1};
     for (unsigned want = 1; want < 8; want++) {
-        sag_tensor *in[4];
+        sag_tensor *in[5];
         case_tensors(&t, 9, in);
         double attr[4] = {1, 1, 1};
         for (int j = 0; j < 3; j++)
@@ -432,7 +487,7 @@ static void failed_allocations_leave_nothing(void **state)
     sag_context_memory(ctx, &before);
     int64_t n = 1, failures = 0;
     for (bool done = false; !done; n++) {
-        sag_tensor *in[4], *out[3] = {0};
+        sag_tensor *in[5], *out[3] = {0};
         case_tensors(&t, 9, in);
         for (int j = 0; j < 3; j++) assert_ok(sag_tensor_require_grad(in[j]));
         sag_tensor *dy = make_tensor(sag_shape4(2, 12, 12, 24), 3);
@@ -469,7 +524,7 @@ static void bad_shapes_are_named(void **state)
     sag_tensor *ib = make_i32(3, ints), *ix = NULL;
     assert_ok(sag_tensor_zeros(ctx, SAG_I32, sag_shape4(1, 4, 4, 3), &ix));
     double one[4] = {1, 1, 1}, none[4] = {1};
-#define TRY(X, W, B, A) sag_op_apply(ctx, SAG_OP_conv2d, (sag_tensor *[4]){X, W, B}, A, out)
+#define TRY(X, W, B, A) sag_op_apply(ctx, SAG_OP_conv2d, (sag_tensor *[5]){X, W, B}, A, out)
     assert_fails(TRY(x, w2, NULL, one), SAG_ERR_SHAPE,
                  "conv2d(x {1, 4, 4, 3}, w {5, 3, 3, 2}): x has 3 channels but w takes 2");
     assert_fails(TRY(flat, w, NULL, one), SAG_ERR_SHAPE, "rank 4");
@@ -487,7 +542,7 @@ static void bad_shapes_are_named(void **state)
     assert_fails(TRY(x, w, ib, none), SAG_ERR_SHAPE, "b must be {5}");
     sag_tensor *r = make_tensor(sag_shape4(1, 4, 4, 5), 1), *odd = make_tensor(sag_shape4(1, 1, 1, 5), 1), *ir = NULL;
     assert_ok(sag_tensor_zeros(ctx, SAG_I32, sag_shape4(1, 4, 4, 5), &ir));
-#define WITH(R, A) sag_op_apply(ctx, SAG_OP_conv2d, (sag_tensor *[4]){x, w, NULL, R}, A, out)
+#define WITH(R, A) sag_op_apply(ctx, SAG_OP_conv2d, (sag_tensor *[5]){x, w, NULL, R}, A, out)
     assert_fails(WITH(x, one), SAG_ERR_SHAPE, "'residual' must have the shape of y, {1, 4, 4, 5}, or half that height and width");
     assert_fails(WITH(odd, one), SAG_ERR_SHAPE, "half that height and width, both even");
     assert_fails(WITH(odd, ((double[4]){1, 1, 0})), SAG_ERR_SHAPE, "{1, 4, 2, 5}");
@@ -506,7 +561,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches_plain_loops),   cmocka_unit_test(gradients_are_differences),
-        cmocka_unit_test(folded_are_the_ops_they_stand_for), cmocka_unit_test(folded_gradients_are_differences),
+        cmocka_unit_test(folded_are_the_ops_they_stand_for), cmocka_unit_test(sigma_divides_the_weights),
+        cmocka_unit_test(folded_gradients_are_differences),
         cmocka_unit_test(folded_relu_lets_nan_through),
         cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(reads_only_its_own),
         cmocka_unit_test(only_wanted_gradients), cmocka_unit_test(failed_allocations_leave_nothing),

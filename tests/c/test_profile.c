@@ -46,7 +46,7 @@ static void test_convolutions(void **state)
 {
     (void)state;
     const double attr[4] = {1, 1, 1};
-    sag_tensor *in[4] = {make_tensor(sag_shape4(2, 6, 4, 3), 1), make_tensor(sag_shape4(5, 3, 3, 3), 2), NULL};
+    sag_tensor *in[5] = {make_tensor(sag_shape4(2, 6, 4, 3), 1), make_tensor(sag_shape4(5, 3, 3, 3), 2), NULL};
     const double x = 2 * 6 * 4 * 3, w = 5 * 9 * 3, pixels = 2 * 6 * 4;
     assert_ok(sag_tensor_require_grad(in[0]));
     assert_ok(sag_tensor_require_grad(in[1]));
@@ -70,7 +70,7 @@ static void test_convolutions(void **state)
     sag_tensor_release(y);
     sag_tensor_release(dy);
     sag_tensor_release(in[3]);
-    in[3] = NULL;
+    in[3] = in[4] = NULL;
     sag_tensor_release(apply(SAG_OP_upconv, in, NULL));
     sag_tensor_release(apply(SAG_OP_convpool, in, NULL));
     expect("upconv_fwd", 1, 2 * 4 * pixels * 5 * 4 * 3, 4 * (x + w + 4 * pixels * 5));

@@ -32,9 +32,9 @@ static void drop_net(net *t)
 static sag_tensor *block(const net *t, sag_tensor *x)
 {
     sag_tensor *a = apply(SAG_OP_relu, (sag_tensor *[]){x}, NULL);
-    sag_tensor *b = apply(SAG_OP_conv2d, (sag_tensor *[4]){a, t->w1}, (double[4]){1, 1, 1});
+    sag_tensor *b = apply(SAG_OP_conv2d, (sag_tensor *[5]){a, t->w1}, (double[4]){1, 1, 1});
     sag_tensor *c = apply(SAG_OP_batch_norm, (sag_tensor *[]){b, t->gain, t->bias, t->mean, t->var}, (double[]){1, 0.1, 1e-5, 1, 0});
-    sag_tensor *d = apply(SAG_OP_conv2d, (sag_tensor *[4]){c, t->w2}, (double[4]){1, 1, 1});
+    sag_tensor *d = apply(SAG_OP_conv2d, (sag_tensor *[5]){c, t->w2}, (double[4]){1, 1, 1});
     sag_tensor *y = apply(SAG_OP_add, (sag_tensor *[]){x, d}, NULL);
     sag_tensor *made[] = {a, b, c, d};
     for (int i = 0; i < 4; i++) sag_tensor_release(made[i]);

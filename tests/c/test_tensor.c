@@ -84,7 +84,7 @@ static void ops_are_described(void **state)
     (void)state;
     const sag_op_info *c = sag_op_describe(SAG_OP_conv2d);
     assert_string_equal(c->name, "conv2d");
-    assert_int_equal(c->n_in, 4);
+    assert_int_equal(c->n_in, 5);
     assert_int_equal(c->n_attr, 4);
     assert_int_equal(c->n_out, 1);
     assert_true(c->in[2].optional && !c->in[1].optional);

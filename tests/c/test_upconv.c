@@ -42,6 +42,7 @@ static void case_tensors(const fused_case *t, int64_t factor, uint64_t seed, sag
     in[0] = make_tensor(sag_shape4(t->n, factor * t->h, factor * t->w, t->c), seed);
     in[1] = make_tensor(sag_shape4(t->k, 3, 3, t->c), seed + 1);
     in[2] = make_tensor(sag_shape1(t->k), seed + 2);
+    in[3] = NULL;
 }
 
 static void release_three(sag_tensor **in)
@@ -54,7 +55,7 @@ static void upconv_is_upsample_then_conv(void **state)
     (void)state;
     for (int i = 0; i < CASES; i++) {
         const fused_case *t = &cases[i];
-        sag_tensor *in[3];
+        sag_tensor *in[4];
         case_tensors(t, 1, (uint64_t)(7 * i), in);
         sag_tensor *y = apply(SAG_OP_upconv, in, NULL);
         int64_t h = 2 * t->h, w = 2 * t->w, ny = t->n * h * w * t->k;
@@ -77,7 +78,7 @@ static void convpool_is_conv_then_mean(void **state)
     (void)state;
     for (int i = 0; i < CASES; i++) {
         const fused_case *t = &cases[i];
-        sag_tensor *in[3];
+        sag_tensor *in[4];
         case_tensors(t, 2, (uint64_t)(7 * i + 3), in);
         sag_tensor *y = apply(SAG_OP_convpool, in, NULL);
         int64_t h = 2 * t->h, w = 2 * t->w, nx = t->n * h * w * t->c, ny = t->n * t->h * t->w * t->k;
@@ -101,7 +102,7 @@ static void gradients_are_differences(void **state)
     (void)state;
     const int count = testing_device() == SAG_CPU ? CASES : 6; /* the large ones are the adjoint's alone */
     for (int i = 0; i < count; i++) {
-        sag_tensor *in[3];
+        sag_tensor *in[4];
         case_tensors(&cases[i], 1, 21, in);
         check_gradients(SAG_OP_upconv, in, NULL, 7, 0.25, 1e-4);
         release_three(in);
@@ -118,9 +119,9 @@ static void backward_is_the_adjoint(void **state)
     const sag_op ops[] = {SAG_OP_upconv, SAG_OP_convpool};
     for (int o = 0; o < 2; o++)
         for (int i = 0; i < CASES; i++) {
-            sag_tensor *in[3];
+            sag_tensor *in[4];
             case_tensors(&cases[i], o ? 2 : 1, 31, in);
-            sag_tensor *use[3] = {in[0], in[1], NULL};
+            sag_tensor *use[4] = {in[0], in[1], NULL};
             for (int j = 0; j < 2; j++) assert_ok(sag_tensor_require_grad(in[j]));
             sag_tensor *y = apply(ops[o], use, NULL), *dy = make_tensor(sag_tensor_shape(y), 32);
             assert_ok(sag_tape_backward_from(y, dy));
@@ -147,7 +148,7 @@ static void folded_relu_is_relu_before(void **state)
 {
     (void)state;
     for (int i = 0; i < CASES; i++) {
-        sag_tensor *in[3], *y[2], *gradients[2][3];
+        sag_tensor *in[4], *y[2], *gradients[2][3];
         case_tensors(&cases[i], 2, 61, in);
         float *x = edit_f32(in[0]);
         for (int64_t m = 0; m < sag_tensor_numel(in[0]); m++) x[m] += x[m] < 0 ? -0.3f : 0.3f;
@@ -165,7 +166,7 @@ static void folded_relu_is_relu_before(void **state)
             }
             for (int pass = 0; pass < 2; pass++) {
                 sag_tensor *before = way ? apply(SAG_OP_relu, in, NULL) : NULL;
-                y[way] = apply(SAG_OP_convpool, (sag_tensor *[]){way ? before : in[0], in[1], in[2]}, (double[]){!way});
+                y[way] = apply(SAG_OP_convpool, (sag_tensor *[4]){way ? before : in[0], in[1], in[2]}, (double[]){!way});
                 sag_tensor *dy = make_tensor(sag_tensor_shape(y[way]), 62);
                 assert_ok(sag_tape_backward_from(y[way], dy));
                 if (pass == 0) sag_tensor_release(y[way]);
@@ -190,11 +191,49 @@ static void folded_relu_is_relu_before(void **state)
     }
 }
 
+/* y and all gradients are those by w / sigma, divided by an op of its own, after one call and after two. */
+static void sigma_divides_the_weights(void **state)
+{
+    (void)state;
+    const sag_op ops[] = {SAG_OP_upconv, SAG_OP_convpool};
+    for (int i = 0; i < 2 * CASES; i++) {
+        const sag_op op = ops[i % 2];
+        sag_tensor *in[4], *results[2][5];
+        case_tensors(&cases[i / 2], 1 + i % 2, 71, in);
+        in[3] = make_tensor_from(sag_shape1(1), (float[]){1.7f});
+        for (int way = 0; way < 2; way++) {
+            for (int j = 0; j < 4; j++) {
+                assert_ok(sag_tensor_require_grad(in[j]));
+                sag_tensor_release_grad(in[j]);
+            }
+            for (int pass = 0; pass < 1 + i % 3; pass++) {
+                sag_tensor *w = way ? apply(SAG_OP_div, (sag_tensor *[]){in[1], in[3]}, NULL) : NULL;
+                sag_tensor *y = apply(op, (sag_tensor *[4]){in[0], way ? w : in[1], in[2], way ? NULL : in[3]}, NULL);
+                sag_tensor *dy = make_tensor(sag_tensor_shape(y), 72);
+                assert_ok(sag_tape_backward_from(y, dy));
+                if (pass == i % 3) results[way][4] = make_tensor_from(sag_tensor_shape(y), f32(y));
+                sag_tensor_release(y);
+                sag_tensor_release(dy);
+                sag_tensor_release(w);
+            }
+            for (int j = 0; j < 4; j++)
+                results[way][j] = make_tensor_from(sag_tensor_shape(in[j]), f32(sag_tensor_grad(in[j])));
+        }
+        for (int j = 0; j < 5; j++) {
+            const double e = relative_error_f32(f32(results[0][j]), f32(results[1][j]), sag_tensor_numel(results[0][j]));
+            if (!(e <= (j == 3 ? 2e-5 : 3e-6))) fail_msg("case %d: result %d is off by %.3g", i / 2, j, e);
+            for (int way = 0; way < 2; way++) sag_tensor_release(results[way][j]);
+        }
+        sag_tensor_release(in[3]);
+        release_three(in);
+    }
+}
+
 static void threads_do_not_matter(void **state)
 {
     (void)state;
     for (int i = 0; i < CASES; i++) {
-        sag_tensor *in[3];
+        sag_tensor *in[4];
         case_tensors(&cases[i], 1, 41, in);
         check_threads(SAG_OP_upconv, in, NULL, 7);
         release_three(in);
@@ -211,12 +250,12 @@ static void bad_shapes_are_named(void **state)
     sag_tensor *x = make_tensor(sag_shape4(1, 4, 5, 3), 1), *w = make_tensor(sag_shape4(5, 3, 3, 3), 2), *out[3];
     sag_tensor *w4 = make_tensor(sag_shape4(5, 4, 4, 3), 2), *w2 = make_tensor(sag_shape4(5, 3, 3, 2), 2),
                *b = make_tensor(sag_shape1(3), 2);
-    assert_fails(sag_op_apply(ctx, SAG_OP_convpool, (sag_tensor *[]){x, w, NULL}, NULL, out), SAG_ERR_SHAPE,
+    assert_fails(sag_op_apply(ctx, SAG_OP_convpool, (sag_tensor *[4]){x, w, NULL}, NULL, out), SAG_ERR_SHAPE,
                  "must be even, got 4 x 5");
-    assert_fails(sag_op_apply(ctx, SAG_OP_convpool, (sag_tensor *[]){x, w4, NULL}, NULL, out), SAG_ERR_SHAPE, "3x3");
-    assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[]){x, w4, NULL}, NULL, out), SAG_ERR_SHAPE, "3x3");
-    assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[]){x, w2, NULL}, NULL, out), SAG_ERR_SHAPE, "channels");
-    assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[]){x, w, b}, NULL, out), SAG_ERR_SHAPE,
+    assert_fails(sag_op_apply(ctx, SAG_OP_convpool, (sag_tensor *[4]){x, w4, NULL}, NULL, out), SAG_ERR_SHAPE, "3x3");
+    assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[4]){x, w4, NULL}, NULL, out), SAG_ERR_SHAPE, "3x3");
+    assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[4]){x, w2, NULL}, NULL, out), SAG_ERR_SHAPE, "channels");
+    assert_fails(sag_op_apply(ctx, SAG_OP_upconv, (sag_tensor *[4]){x, w, b}, NULL, out), SAG_ERR_SHAPE,
                  "b must be {5}");
     sag_tensor *all[] = {x, w, w4, w2, b};
     for (int i = 0; i < 5; i++) sag_tensor_release(all[i]);
@@ -228,6 +267,7 @@ int main(void)
         cmocka_unit_test(upconv_is_upsample_then_conv), cmocka_unit_test(convpool_is_conv_then_mean),
         cmocka_unit_test(gradients_are_differences),    cmocka_unit_test(backward_is_the_adjoint),
         cmocka_unit_test(folded_relu_is_relu_before),
+        cmocka_unit_test(sigma_divides_the_weights),
         cmocka_unit_test(threads_do_not_matter),        cmocka_unit_test(bad_shapes_are_named),
     };
     return cmocka_run_group_tests(tests, testing_setup, testing_teardown);

@@ -30,7 +30,7 @@ static void tensors(const conv_case *t, uint64_t seed, float low, sag_tensor **i
     in[0] = make_tensor_between(sag_shape4(t->n, t->h, t->w, t->c), seed, low, 1);
     in[1] = make_tensor(sag_shape4(t->k, 3, 3, t->c), seed + 1);
     in[2] = make_tensor(sag_shape1(t->k), seed + 2);
-    in[3] = NULL;
+    in[3] = in[4] = NULL;
 }
 
 static sag_tensor *output_gradient(const conv_case *t, uint64_t seed, float low)
@@ -137,7 +137,7 @@ static void values_are_right(void **state)
     (void)state;
     for (int i = 0; i < CASES; i++) {
         const conv_case *t = &cases[i];
-        sag_tensor *in[4], *results[3];
+        sag_tensor *in[5], *results[3];
         tensors(t, (uint64_t)(10 * i + 1), -1, in);
         sag_tensor *dy = output_gradient(t, 99, -1);
         for (int passes = 1; passes <= 2; passes++) {
@@ -157,7 +157,7 @@ static void many_channels_stay_exact(void **state)
     const conv_case wide[] = {{32, 8, 8, 512, 512, 1, 1}, {70, 4, 4, 1024, 256, 1, 1}, {70, 4, 4, 256, 1024, 1, 1}};
     for (int i = 0; i < 3; i++) {
         const conv_case *t = &wide[i];
-        sag_tensor *in[4], *results[3];
+        sag_tensor *in[5], *results[3];
         tensors(t, 5, i == 0 ? -1 : 0, in);
         sag_tensor *dy = output_gradient(t, 6, i == 0 ? -1 : 0);
         run(t, in, dy, 1, results);
@@ -175,7 +175,7 @@ static void a_switch_turns_it_off(void **state)
     assert_true(sag_context_winograd(ctx));
     for (int i = 0; i < CASES; i++) {
         const conv_case *t = &cases[i];
-        sag_tensor *in[4], *on[3], *off[3];
+        sag_tensor *in[5], *on[3], *off[3];
         tensors(t, 3, -1, in);
         sag_tensor *dy = output_gradient(t, 4, -1);
         run(t, in, dy, 1, on);
@@ -200,7 +200,7 @@ static void threads_do_not_matter(void **state)
     (void)state;
     for (int i = 0; i < CASES; i++) {
         double attr[4] = {1, (double)cases[i].pad_h, (double)cases[i].pad_w};
-        sag_tensor *in[4];
+        sag_tensor *in[5];
         tensors(&cases[i], 5, -1, in);
         check_threads(SAG_OP_conv2d, in, attr, 7);
         release_all(in, 3);
@@ -212,14 +212,14 @@ static void pictures_do_not_mix(void **state)
 {
     (void)state;
     conv_case t = cases[1];
-    sag_tensor *in[4];
+    sag_tensor *in[5];
     tensors(&t, 8, -1, in);
     sag_tensor *part = NULL;
     int64_t each = t.h * t.w * t.c;
     double attr[4] = {1, 1, 1};
     sag_tensor *all = apply(SAG_OP_conv2d, in, attr);
     assert_ok(sag_tensor_view(in[0], each, sag_shape4(2, t.h, t.w, t.c), &part));
-    sag_tensor *of_part = apply(SAG_OP_conv2d, (sag_tensor *[4]){part, in[1], in[2]}, attr);
+    sag_tensor *of_part = apply(SAG_OP_conv2d, (sag_tensor *[5]){part, in[1], in[2]}, attr);
     int64_t n = sag_tensor_numel(of_part);
     assert_memory_equal(f32(of_part), f32(all) + n / 2, (size_t)n * sizeof(float));
     /* not-a-number in one picture stays there */
@@ -246,7 +246,7 @@ static void reads_only_its_own(void **state)
     assert_ok(sag_tensor_view(big, guard, sag_shape4(t.n, t.h, t.w, t.c), &x));
     sag_tensor *w = make_tensor(sag_shape4(t.k, 3, 3, t.c), 4);
     double attr[4] = {1, 1, 1};
-    sag_tensor *y = apply(SAG_OP_conv2d, (sag_tensor *[4]){x, w}, attr);
+    sag_tensor *y = apply(SAG_OP_conv2d, (sag_tensor *[5]){x, w}, attr);
     for (int64_t i = 0; i < sag_tensor_numel(y); i++) assert_true(isfinite(f32(y)[i]));
     sag_tensor_release(y);
     sag_tensor_release(w);
@@ -263,7 +263,7 @@ static void failed_allocations_leave_nothing(void **state)
     sag_context_memory(ctx, &before);
     int failures = 0;
     for (int64_t n = 1, done = 0; !done; n++) {
-        sag_tensor *in[4], *out[3] = {0};
+        sag_tensor *in[5], *out[3] = {0};
         tensors(&cases[0], 9, -1, in);
         for (int j = 0; j < 2; j++) assert_ok(sag_tensor_require_grad(in[j]));
         sag_tensor *dy = make_tensor(sag_shape4(4, 16, 16, 64), 3);

@@ -94,6 +94,14 @@ def conv(x, w, b=None, stride=1, pad=(0, 0)):
     return nhwc(F.conv2d(nchw(x), nchw(w), b, stride, pad))  # KRSC -> KCRS is the same permutation
 
 
+def upconv(t):
+    return nhwc(F.conv2d(F.interpolate(nchw(t["x"]), scale_factor=2), nchw(t["w"]), t.get("b"), 1, 1))
+
+
+def convpool(t):
+    return nhwc(F.avg_pool2d(F.conv2d(nchw(t["x"]), nchw(t["w"]), t.get("b"), 1, 1), 2))
+
+
 def conv_cases(o):
     for name, n, h, w, c, k, r, s, stride, pad, bias in [
         ("1x1", 2, 5, 7, 13, 6, 1, 1, 1, (0, 0), True),
@@ -115,12 +123,6 @@ def conv_cases(o):
         o.case("conv2d_" + name, "conv2d", inputs, dict(stride=stride, pad_h=pad[0], pad_w=pad[1]),
                lambda t: conv(t["x"], t["w"], t.get("b"), stride, pad))
 
-    def upconv(t):
-        return nhwc(F.conv2d(F.interpolate(nchw(t["x"]), scale_factor=2), nchw(t["w"]), t.get("b"), 1, 1))
-
-    def convpool(t):
-        return nhwc(F.avg_pool2d(F.conv2d(nchw(t["x"]), nchw(t["w"]), t.get("b"), 1, 1), 2))
-
     for name, n, h, w, c, k, bias in [("odd", 2, 5, 7, 3, 5, True), ("wide", 2, 8, 8, 16, 24, True), ("one_pixel", 2, 1, 1, 6, 4, False),
                                       ("one_row", 1, 1, 6, 4, 16, True)]:
         inputs = {"x": o.normal(n, h, w, c), "w": o.normal(k, 3, 3, c, scale=(9 * c) ** -0.5)}
@@ -129,32 +131,6 @@ def conv_cases(o):
         o.case("upconv_" + name, "upconv", inputs, {}, upconv)
         inputs = dict(inputs, x=o.normal(n, 2 * h, 2 * w, c))
         o.case("convpool_" + name, "convpool", inputs, {}, convpool)
-    o.case("upsample", "upsample", {"x": o.normal(2, 3, 5, 4)}, {}, lambda t: nhwc(F.interpolate(nchw(t["x"]), scale_factor=2)))
-    o.case("mean_pool", "mean_pool", {"x": o.normal(2, 6, 4, 5)}, {}, lambda t: nhwc(F.avg_pool2d(nchw(t["x"]), 2)))
-    for include in (0, 1):
-        o.case(f"mean_pool_3x3_{include}", "mean_pool", {"x": o.normal(2, 7, 6, 3)}, dict(size=3, stride=1, pad=1, include_pad=include),
-               lambda t: nhwc(F.avg_pool2d(nchw(t["x"]), 3, 1, 1, count_include_pad=bool(include))))
-    o.case("max_pool", "max_pool", {"x": o.normal(2, 6, 8, 5)}, {}, lambda t: nhwc(F.max_pool2d(nchw(t["x"]), 2)))
-    o.case("max_pool_3x3_stride2", "max_pool", {"x": o.normal(2, 9, 7, 3)}, dict(size=3, stride=2),
-           lambda t: nhwc(F.max_pool2d(nchw(t["x"]), 3, 2)))
-    o.case("global_sum_pool", "global_sum_pool", {"x": o.normal(3, 4, 5, 6)}, {}, lambda t: t["x"].sum((1, 2)))
-
-
-def normalise(x, gain, bias, mean, var, train, momentum, eps, relu, offset):
-    """Over all but the last dimension; gain and bias broadcast against x. Running variance from the unbiased one."""
-    after = {}
-    if train:
-        dims = tuple(range(x.dim() - 1))
-        m, v, n = x.mean(dims), x.var(dims, unbiased=False), x.numel() // x.shape[-1]
-        if mean is not None:
-            after = {"running_mean": mean + momentum * (m.detach() - mean),
-                     "running_var": var + momentum * (v.detach() * n / (n - 1) - var)}
-    else:
-        m, v = mean, var
-    y = (x - m) / torch.sqrt(v + eps)
-    y = y * (gain + offset) if gain is not None else y
-    y = y + bias if bias is not None else y
-    return (F.relu(y) if relu else y), after
 
 
 def norm_cases(o):
@@ -223,14 +199,14 @@ def power_iteration(w, u, iterations, eps):
 
 def spectral_cases(o):
     shapes, rows, at, u_at, v_at = [(8, 27), (1, 16), (20, 5)], [], 3, 0, 0
-    for r, c in shapes:  # gaps in the slab: what no layer covers is copied
+    for r, c in shapes:  # gaps in the slab
         rows.append([at, r, c, u_at, v_at])
         at, u_at, v_at = at + r * c + 5, u_at + r + 1, v_at + c
     slab, u, v, layers = o.normal(at), o.normal(u_at), o.normal(v_at), torch.tensor(rows)
     for name, iterations, through, eps, update in [("1", 1, 0, 1e-12, 1), ("1_through", 1, 1, 1e-12, 1), ("3_through", 3, 1, 1e-12, 1),
                                                    ("frozen_uv", 1, 0, 1e-12, 0), ("eps", 2, 0, 1e-1, 1), ("300", 300, 0, 1e-12, 1)]:
-        def normalised(t):
-            out, after = t["w"].clone(), {"u": u.clone(), "v": v.clone(), "sigma": torch.zeros(3)}
+        def singular(t):
+            found, after = [], {"u": u.clone(), "v": v.clone(), "sigma": torch.zeros(3)}
             for i, (a, r, c, ua, va) in enumerate(rows):
                 m = t["w"][a:a + r * c].view(r, c)
                 if through:
@@ -241,15 +217,15 @@ def spectral_cases(o):
                     s = un @ (m @ vn)
                 with torch.no_grad():
                     un, vn, _ = power_iteration(m, u[ua:ua + r], iterations, eps)
-                out = torch.cat([out[:a], (m / s).reshape(-1), out[a + r * c:]])
+                found.append(s)
                 after["sigma"][i] = s.detach()
                 if update:
                     after["u"][ua:ua + r], after["v"][va:va + c] = un, vn
                 if iterations == 300:  # many iterations: the largest singular value of a full decomposition
                     assert abs(s.item() / torch.linalg.svdvals(m.detach())[0].item() - 1) < 1e-9
-            return out, after
+            return torch.stack(found), after
         o.case("spectral_norm_" + name, "spectral_norm", {"w": slab, "u": u, "v": v, "sigma": torch.zeros(3), "layers": layers},
-               dict(iterations=iterations, eps=eps, update=update, through=through), normalised, grads=["w"])
+               dict(iterations=iterations, eps=eps, update=update, through=through), singular, grads=["w"])
 
 
 def loss_cases(o):
@@ -281,6 +257,39 @@ def loss_cases(o):
         o.case(op, op, {"x": x}, {}, lambda t: fn(t["x"]))
 
 
+def sigma_cases(o):
+    for name, fn in [("conv2d", lambda t: conv(t["x"], t["w"], t.get("b"), 1, (1, 1))), ("upconv", upconv), ("convpool", convpool)]:
+        inputs = {"x": o.normal(2, 8, 8, 16), "w": o.normal(24, 3, 3, 16, scale=1 / 12), "b": o.normal(24), "sigma": f32([1.7])}
+        o.case(name + "_sigma", name, inputs, dict(stride=1, pad_h=1, pad_w=1) if name == "conv2d" else {},
+               lambda t: fn(dict(t, w=t["w"] / t["sigma"])))
+    o.case("upsample", "upsample", {"x": o.normal(2, 3, 5, 4)}, {}, lambda t: nhwc(F.interpolate(nchw(t["x"]), scale_factor=2)))
+    o.case("mean_pool", "mean_pool", {"x": o.normal(2, 6, 4, 5)}, {}, lambda t: nhwc(F.avg_pool2d(nchw(t["x"]), 2)))
+    for include in (0, 1):
+        o.case(f"mean_pool_3x3_{include}", "mean_pool", {"x": o.normal(2, 7, 6, 3)}, dict(size=3, stride=1, pad=1, include_pad=include),
+               lambda t: nhwc(F.avg_pool2d(nchw(t["x"]), 3, 1, 1, count_include_pad=bool(include))))
+    o.case("max_pool", "max_pool", {"x": o.normal(2, 6, 8, 5)}, {}, lambda t: nhwc(F.max_pool2d(nchw(t["x"]), 2)))
+    o.case("max_pool_3x3_stride2", "max_pool", {"x": o.normal(2, 9, 7, 3)}, dict(size=3, stride=2),
+           lambda t: nhwc(F.max_pool2d(nchw(t["x"]), 3, 2)))
+    o.case("global_sum_pool", "global_sum_pool", {"x": o.normal(3, 4, 5, 6)}, {}, lambda t: t["x"].sum((1, 2)))
+
+
+def normalise(x, gain, bias, mean, var, train, momentum, eps, relu, offset):
+    """Over all but the last dimension; gain and bias broadcast against x. Running variance from the unbiased one."""
+    after = {}
+    if train:
+        dims = tuple(range(x.dim() - 1))
+        m, v, n = x.mean(dims), x.var(dims, unbiased=False), x.numel() // x.shape[-1]
+        if mean is not None:
+            after = {"running_mean": mean + momentum * (m.detach() - mean),
+                     "running_var": var + momentum * (v.detach() * n / (n - 1) - var)}
+    else:
+        m, v = mean, var
+    y = (x - m) / torch.sqrt(v + eps)
+    y = y * (gain + offset) if gain is not None else y
+    y = y + bias if bias is not None else y
+    return (F.relu(y) if relu else y), after
+
+
 def adam_cases(o):
     """w, and after each of five steps w with the gradient of that step; torch.optim for the plain form."""
     n = 37
@@ -310,7 +319,7 @@ def adam_cases(o):
 
 def make_ops():
     o = Ops(1)
-    for group in (conv_cases, norm_cases, attention_cases, spectral_cases, loss_cases, adam_cases):
+    for group in (conv_cases, norm_cases, attention_cases, spectral_cases, loss_cases, adam_cases, sigma_cases):
         group(o)
     write("ops", o.tensors, o.meta)
 

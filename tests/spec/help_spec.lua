@@ -70,7 +70,7 @@ describe("help", function()
 
     it("shows arguments, defaults and results", function()
         local text = help.text(core.ops.conv2d)
-        has(text, "sagan.ops.conv2d(x, w, b?, residual?, stride=1, pad_h=0, pad_w=0, relu=false) -> y\n")
+        has(text, "sagan.ops.conv2d(x, w, b?, residual?, sigma?, stride=1, pad_h=0, pad_w=0, relu=false) -> y\n")
         has(text, "\n  stride?    integer       default 1\n")
         has(text, "\n  -> sagan.Tensor y\n")
         has(text, "x:conv2d(...)")

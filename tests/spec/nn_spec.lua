@@ -335,16 +335,16 @@ describe("layers", function()
     it("UpConv2d is upsampling and convolution, ConvPool2d convolution and mean", function()
         local x = random { 2, 6, 4, 3 }
         local up = nn.UpConv2d { in_channels = 3, out_channels = 5, bias_init = { kind = "normal" } }:build {}
-        assert_near(up(x), ops.conv2d(ops.upsample(x), up.weight, up.bias, nil, 1, 1, 1), 1e-5)
+        assert_near(up(x), ops.conv2d(ops.upsample(x), up.weight, up.bias, nil, nil, 1, 1, 1), 1e-5)
         local down = nn.ConvPool2d { in_channels = 3, out_channels = 5, bias_init = { kind = "normal" } }:build {}
-        assert_near(down(x), ops.mean_pool(ops.conv2d(x, down.weight, down.bias, nil, 1, 1, 1)), 1e-5)
+        assert_near(down(x), ops.mean_pool(ops.conv2d(x, down.weight, down.bias, nil, nil, 1, 1, 1)), 1e-5)
     end)
 
     it("take a ReLU in front and a sum behind", function()
         local function bits(a, b) assert.equal(a:bytes(), b:bytes()) end
         local x, full, half = random { 2, 4, 6, 5 }, random { 2, 4, 6, 3 }, random { 2, 2, 3, 3 }
         local conv = nn.Conv2d { in_channels = 5, out_channels = 3, padding = 1, relu = true }:build {}
-        local alone = ops.conv2d(x:relu(), conv.weight, conv.bias, nil, 1, 1, 1)
+        local alone = ops.conv2d(x:relu(), conv.weight, conv.bias, nil, nil, 1, 1, 1)
         bits(ops.add(alone, full), conv(x, full))
         bits(ops.add(alone, ops.upsample(half)), conv(x, half))
         assert.matches("'residual' must have the shape of y, {2, 4, 6, 3}", helper.message_of(conv, x, x))
@@ -562,8 +562,8 @@ describe("blocks", function()
             norm = { gain_init = { kind = "normal", std = 1 } } }):build {}
         local x, y = random { 2, 4, 4, 3 }, labels { 1, 0 }
         local function bn(m, h) return ops.cond_batch_norm(h, m.gain, m.bias, y, nil, nil, true, 0.1, 1e-5):relu() end
-        local h = ops.conv2d(ops.upsample(bn(b.bn1, x)), b.conv1.weight, b.conv1.bias, nil, 1, 1, 1)
-        h = ops.conv2d(bn(b.bn2, h), b.conv2.weight, b.conv2.bias, nil, 1, 1, 1)
+        local h = ops.conv2d(ops.upsample(bn(b.bn1, x)), b.conv1.weight, b.conv1.bias, nil, nil, 1, 1, 1)
+        h = ops.conv2d(bn(b.bn2, h), b.conv2.weight, b.conv2.bias, nil, nil, 1, 1, 1)
         local s = ops.conv2d(ops.upsample(x), b.shortcut.weight, b.shortcut.bias)
         assert_near(b(x, y), ops.add(h, s), 1e-5)
     end)
@@ -579,8 +579,8 @@ describe("blocks", function()
             local b = nn.DiscriminatorBlock(v):build {}
             local h = v.first and x or x:relu()
             local s = v.inplace_shortcut and h or x
-            h = ops.conv2d(h, b.conv1.weight, b.conv1.bias, nil, 1, 1, 1):relu()
-            h = ops.conv2d(h, b.conv2.weight, b.conv2.bias, nil, 1, 1, 1)
+            h = ops.conv2d(h, b.conv1.weight, b.conv1.bias, nil, nil, 1, 1, 1):relu()
+            h = ops.conv2d(h, b.conv2.weight, b.conv2.bias, nil, nil, 1, 1, 1)
             if b.shortcut then s = ops.conv2d(s, b.shortcut.weight, b.shortcut.bias) end
             if v.down then h, s = ops.mean_pool(h), ops.mean_pool(s) end
             assert.equal(not (v.down == false and v.out_channels == 3), b.shortcut ~= nil)
@@ -615,8 +615,8 @@ describe("blocks", function()
                 local function middle(h)
                     return normed and ops.batch_norm(h, nil, nil, nil, nil, true, 0.1, 1e-5, true) or h:relu()
                 end
-                local y = ops.add(x, ops.conv2d(middle(ops.conv2d(a, b.conv1.weight, nil, nil, 1, pad, pad)), b.conv2.weight, nil,
-                    nil, 1, pad, pad))
+                local y = ops.add(x, ops.conv2d(middle(ops.conv2d(a, b.conv1.weight, nil, nil, nil, 1, pad, pad)), b.conv2.weight, nil,
+                    nil, nil, 1, pad, pad))
                 if b.point1 then
                     y = ops.add(y, ops.conv2d(middle(ops.conv2d(a, b.point1.weight, nil)), b.point2.weight, nil))
                 end
@@ -654,8 +654,8 @@ describe("blocks", function()
             return core.tensor(out)
         end
         local h = bilinear(ops.batch_norm(x, nil, nil, nil, nil, true, 0.1, 1e-5, true))
-        h = ops.conv2d(h, b.conv1.weight, b.conv1.bias, nil, 1, 1, 1)
-        h = ops.conv2d(ops.batch_norm(h, nil, nil, nil, nil, true, 0.1, 1e-5, true), b.conv2.weight, b.conv2.bias, nil, 1, 1, 1)
+        h = ops.conv2d(h, b.conv1.weight, b.conv1.bias, nil, nil, 1, 1, 1)
+        h = ops.conv2d(ops.batch_norm(h, nil, nil, nil, nil, true, 0.1, 1e-5, true), b.conv2.weight, b.conv2.bias, nil, nil, 1, 1, 1)
         assert_near(b(x), ops.add(h, ops.conv2d(bilinear(x), b.shortcut.weight, b.shortcut.bias)), 1e-5)
     end)
 

@@ -109,7 +109,7 @@ describe("the prompt", function()
         s:shows "\n> sagan.ops.conv2d\n"
         s:type "("
         s:press "Tab"
-        s:shows "\nsagan.ops.conv2d(x, w, b?, residual?, stride=1, pad_h=0, pad_w=0, relu=false) -> y\n"
+        s:shows "\nsagan.ops.conv2d(x, w, b?, residual?, sigma?, stride=1, pad_h=0, pad_w=0, relu=false) -> y\n"
         s:press "C-c"
         s:enter "x = sagan.zeros(2)"
         s:type "x:soft"

@@ -76,10 +76,10 @@ describe("undisturbed", function()
         local before = state(net)
         undisturbed({ net }, function()
             net.running = true
-            net.block1.normalized.weight = z
+            net.block1.divisors.weight = z
         end)
         assert.is_true(before == state(net))
-        assert.is_nil(next(net.block1.normalized))
+        assert.is_nil(next(net.block1.divisors))
         net(z, labels)
         core.clear_tape()
     end)

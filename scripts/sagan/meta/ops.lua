@@ -7,32 +7,35 @@ local core = {}
 ---@class sagan.ops
 core.ops = {}
 
---- Convolution of x, or with relu of max(x, 0), plus residual. x {N,H,W,C}, w {K,R,S,C}, b {K} -> y {N,P,Q,K}, P = (H + 2 pad_h - R) / stride + 1; residual y's shape, or {N,P/2,Q/2,K} for each number on 2x2 pixels.
+--- Convolution of x, or with relu of max(x, 0), plus residual. x {N,H,W,C}, w {K,R,S,C}, b {K} -> y {N,P,Q,K}, P = (H + 2 pad_h - R) / stride + 1; residual y's shape, or {N,P/2,Q/2,K} for each number on 2x2 pixels. With sigma {1}, the convolution is by w / sigma.
 ---@param x sagan.Tensor
 ---@param w sagan.Tensor
 ---@param b? sagan.Tensor
 ---@param residual? sagan.Tensor
+---@param sigma? sagan.Tensor
 ---@param stride? integer default 1
 ---@param pad_h? integer default 0
 ---@param pad_w? integer default 0
 ---@param relu? boolean default false
 ---@return sagan.Tensor y
-function core.ops.conv2d(x, w, b, residual, stride, pad_h, pad_w, relu) end
+function core.ops.conv2d(x, w, b, residual, sigma, stride, pad_h, pad_w, relu) end
 
---- Nearest x2 upsampling, then 3x3 convolution with padding 1, fused: 16/36 of the multiplies. x {N,H,W,C}, w {K,3,3,C}, b {K} -> y {N,2H,2W,K}.
+--- Nearest x2 upsampling, then 3x3 convolution with padding 1, fused: 16/36 of the multiplies. x {N,H,W,C}, w {K,3,3,C}, b {K} -> y {N,2H,2W,K}. sigma as in conv2d.
 ---@param x sagan.Tensor
 ---@param w sagan.Tensor
 ---@param b? sagan.Tensor
+---@param sigma? sagan.Tensor
 ---@return sagan.Tensor y
-function core.ops.upconv(x, w, b) end
+function core.ops.upconv(x, w, b, sigma) end
 
---- 3x3 convolution of x, or with relu of max(x, 0), with padding 1, then 2x2 mean pooling, fused: 16/36 of the multiplies. x {N,H,W,C}, H and W even, w {K,3,3,C}, b {K} -> y {N,H/2,W/2,K}.
+--- 3x3 convolution of x, or with relu of max(x, 0), with padding 1, then 2x2 mean pooling, fused: 16/36 of the multiplies. x {N,H,W,C}, H and W even, w {K,3,3,C}, b {K} -> y {N,H/2,W/2,K}. sigma as in conv2d.
 ---@param x sagan.Tensor
 ---@param w sagan.Tensor
 ---@param b? sagan.Tensor
+---@param sigma? sagan.Tensor
 ---@param relu? boolean default false
 ---@return sagan.Tensor y
-function core.ops.convpool(x, w, b, relu) end
+function core.ops.convpool(x, w, b, sigma, relu) end
 
 --- Matrix product of {M,K} and {K,N}, or batched {B,M,K} and {B,K,N}; a transposed operand is stored the other way round.
 ---@param a sagan.Tensor
@@ -289,7 +292,7 @@ function core.ops.attention_map(q, k, queries, scale) end
 ---@return sagan.Tensor s
 function core.ops.attention_stats(q, k, width, scale) end
 
---- Divides each layer's matrix in the slab w {n} by its largest singular value, all layers in one call. layers {L,5} i32: offset, rows, columns, offset in u, offset in v. iterations power steps from u, x / (|x| + eps) or x / max(|x|, eps) if eps_max; u and v are written back only if update. sigma {L} is always written. Gradient: u, v constants, or through the iterations. What no layer covers is copied.
+--- The largest singular value of each layer's matrix in the slab w {n}, all layers in one call: what the layer's weights are to be divided by. layers {L,5} i32: offset, rows, columns, offset in u, offset in v. iterations power steps from u, x / (|x| + eps) or x / max(|x|, eps) if eps_max; u and v are written back only if update. sigma {L} is always written. divisor {L}: sigma, or 1 for a layer of zeros. Gradient: u, v constants, or through the iterations.
 ---@param w sagan.Tensor
 ---@param u sagan.Tensor written in place
 ---@param v sagan.Tensor written in place
@@ -300,7 +303,7 @@ function core.ops.attention_stats(q, k, width, scale) end
 ---@param update? boolean default true
 ---@param through? boolean default false
 ---@param eps_max? boolean default false
----@return sagan.Tensor wn
+---@return sagan.Tensor divisor
 function core.ops.spectral_norm(w, u, v, sigma, layers, iterations, eps, update, through, eps_max) end
 
 --- Rows of a table. table {V,D}, index {N} i32, counted from 0 -> y {N,D}.

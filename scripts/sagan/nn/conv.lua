@@ -63,7 +63,7 @@ end
 ---@param residual? sagan.Tensor  of the result's shape, or half its height and width: each number for 2x2 pixels
 ---@return sagan.Tensor           {N, (H + 2 pad - R) / stride + 1, ..., K}
 function Conv2d:forward(x, residual)
-    return core.ops.conv2d(x, self:weight_of("weight"), self.bias, residual, self.stride, self.pad_h, self.pad_w, self.relu)
+    return core.ops.conv2d(x, self.weight, self.bias, residual, self.divisors.weight, self.stride, self.pad_h, self.pad_w, self.relu)
 end
 
 function Conv2d:describe()
@@ -84,7 +84,7 @@ end
 
 ---@param x sagan.Tensor  {N, H, W, C}
 ---@return sagan.Tensor   {N, 2H, 2W, K}
-function UpConv2d:forward(x) return core.ops.upconv(x, self:weight_of("weight"), self.bias) end
+function UpConv2d:forward(x) return core.ops.upconv(x, self.weight, self.bias, self.divisors.weight) end
 
 function UpConv2d:describe() return ("UpConv2d %d -> %d"):format(self.in_channels, self.out_channels) end
 
@@ -100,7 +100,7 @@ end
 
 ---@param x sagan.Tensor  {N, H, W, C}, H and W even
 ---@return sagan.Tensor   {N, H/2, W/2, K}
-function ConvPool2d:forward(x) return core.ops.convpool(x, self:weight_of("weight"), self.bias, self.relu) end
+function ConvPool2d:forward(x) return core.ops.convpool(x, self.weight, self.bias, self.divisors.weight, self.relu) end
 
 function ConvPool2d:describe()
     return ("%sConvPool2d %d -> %d"):format(self.relu and "ReLU + " or "", self.in_channels, self.out_channels)

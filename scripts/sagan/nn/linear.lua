@@ -14,6 +14,7 @@ local Module = require "sagan.nn.module"
 ---@class sagan.nn.Linear: sagan.nn.Module
 ---@overload fun(options: sagan.nn.LinearOptions): sagan.nn.Linear
 local Linear = Module.class("Linear")
+Linear.scoped = true -- weight_of may make a tensor
 
 ---@param o sagan.nn.LinearOptions
 function Linear:init(o)
@@ -42,6 +43,7 @@ function Linear:describe() return ("Linear %d -> %d"):format(self.in_features, s
 ---@class sagan.nn.Embedding: sagan.nn.Module
 ---@overload fun(options: sagan.nn.EmbeddingOptions): sagan.nn.Embedding
 local Embedding = Module.class("Embedding")
+Embedding.scoped = true
 
 ---@param o sagan.nn.EmbeddingOptions
 function Embedding:init(o)

@@ -25,7 +25,7 @@ local core = require "sagan.core"
 ---@field children {name: string, module: sagan.nn.Module}[]
 ---@field parameters sagan.nn.ParameterSpec[]
 ---@field buffers sagan.nn.BufferSpec[]
----@field normalized table<string, sagan.Tensor>  spectrally normalised weights, during a forward pass only
+---@field divisors table<string, sagan.Tensor>  {1} each: what a parameter is divided by, during a forward pass only
 ---@field recompute? boolean       what a call makes is dropped after it and computed again in backward: less memory, more
 ---                                time, the same bits. At any time, of any module; of a module in another one it adds nothing
 ---@field update_spectral? boolean    of a root: training passes store u and v
@@ -96,7 +96,7 @@ function Module.class(name, base)
         __index = base or Module,
         __call = function(cls, options)
             local m = setmetatable({
-                training = true, children = {}, parameters = {}, buffers = {}, normalized = {}, full_path = name,
+                training = true, children = {}, parameters = {}, buffers = {}, divisors = {}, full_path = name,
             }, cls)
             m:init(options or {})
             return m
@@ -153,11 +153,13 @@ function Module:buffer(name, shape, value)
     self.buffers[#self.buffers + 1] = { name = name, shape = shape, value = value or 0, numel = numel(shape) }
 end
 
---- The parameter as forward should use it: normalised if spectral norm is on.
+--- The parameter as forward should use it: with spectral norm divided by its largest singular value. (Convolutions divide as
+--- they read: theirs is never stored.)
 ---@param name string
 ---@return sagan.Tensor
 function Module:weight_of(name)
-    return self.normalized[name] or self[name]
+    local sigma = self.divisors[name]
+    return sigma and core.ops.div(self[name], sigma) or self[name]
 end
 
 --- The root of the tree this module is in.

@@ -4,7 +4,7 @@
 --- Slab layout, offsets in floats, each rounded up to 16 (64 bytes):
 ---     [ spectrally normalised weights ... | all other parameters ... ]
 --- Buffer layout: [ u of all | v of all | sigma {L} | running statistics ... ]
---- One spectral_norm op a forward pass divides the whole prefix; the layers see views of its result.
+--- One spectral_norm op a forward pass finds the largest singular values of the whole prefix; the layers divide by theirs.
 ---
 --- The methods here are mixed into Module: any module can be a root.
 
@@ -169,17 +169,17 @@ function Pass:__close()
     local root = self.root
     root.running = false
     for _, l in ipairs(root.plan.layers) do
-        local view = l.module.normalized[l.spec.name]
-        if view then
-            l.module.normalized[l.spec.name] = nil
-            view:release()
+        local sigma = l.module.divisors[l.spec.name]
+        if sigma then
+            l.module.divisors[l.spec.name] = nil
+            sigma:release()
         end
     end
-    if self.weights then self.weights:release() end
+    if self.divisors then self.divisors:release() end
     core.set_path("")
 end
 
---- Starts a forward pass: normalises the weights and hands every layer its own. Called by Module's __call.
+--- Starts a forward pass: finds what the weights are divided by and hands every layer its own. Called by Module's __call.
 --- In training mode the root's fields update_spectral and update_statistics (both true after build) say whether this
 --- pass stores u and v and moves running statistics.
 ---@param caller sagan.nn.Module  power iterations are stored only if the whole network runs
@@ -191,11 +191,9 @@ function Module:begin_pass(caller)
         core.set_path(self.full_path)
         local options = self.plan.options
         local update = self.training and caller == self and self.update_spectral
-        pass.weights = core.ops.spectral_norm(s.weights, s.u, s.v, s.sigma, s.layers, options.iterations, options.eps,
+        pass.divisors = core.ops.spectral_norm(s.weights, s.u, s.v, s.sigma, s.layers, options.iterations, options.eps,
             update, options.through, options.eps_form == "max")
-        for _, l in ipairs(self.plan.layers) do
-            l.module.normalized[l.spec.name] = pass.weights:part(l.spec.offset + 1, l.spec.shape)
-        end
+        for i, l in ipairs(self.plan.layers) do l.module.divisors[l.spec.name] = pass.divisors:part(i, { 1 }) end
     end
     self.running = true -- last, so that a failure above leaves the network usable
     return pass
