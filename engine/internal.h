@@ -171,6 +171,12 @@ typedef struct sag_op_entry {
     sag_status (*bwd)(sag_op_call *); /* NULL: PURE */
 } sag_op_entry;
 const sag_op_entry *sag_op_entry_of(sag_op op);
+/* Ops whose forward can run again from what it saved (saved[] is there when it begins): it takes no statistics a second time and
+ * writes to no input. */
+static inline bool sag_op_resumes(sag_op op)
+{
+    return op == SAG_OP_batch_norm || op == SAG_OP_cond_batch_norm;
+}
 
 #define SAG_OP_DIFF(name, signature, doc)            \
     sag_status sag_op_##name##_fwd(sag_op_call *c);  \
@@ -244,7 +250,7 @@ void sag_var_release(sag_var *v);
 sag_status sag_tape_push(sag_op_call *c, sag_tensor *before[]);
 /* recompute.c: copies what the op is about to write to; makes a new node an empty one; fills the part that ends in the last node. */
 sag_status sag_part_copy_written(const sag_op_call *c, sag_tensor *before[]);
-void sag_part_empty(sag_op_call *node, const sag_op_call *c, sag_tensor *before[]);
+void sag_part_empty(sag_op_call *node, sag_op_call *c, sag_tensor *before[]);
 sag_status sag_part_fill(sag_context *ctx);
 void sag_call_release(sag_op_call *c); /* drops all references of a call */
 bool sag_var_wants_grad(const sag_var *v);

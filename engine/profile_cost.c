@@ -97,7 +97,7 @@ static cost cost_of_gated_add_args(sag_slot slot, const gated_add_args *a)
 static cost cost_of_batch_norm_args(sag_slot slot, const batch_norm_args *a)
 {
     double n = SIZE(a->n, a->spatial, a->c), e = act(a->act);
-    if (slot == SAG_SLOT_batch_norm_fwd) return (cost){n * (a->train ? 7 : 3), 2 * n * e};
+    if (slot == SAG_SLOT_batch_norm_fwd) return (cost){n * (a->train && !a->resumed ? 7 : 3), 2 * n * e};
     return (cost){n * (a->train ? 9 : 6), n * e * (2 + into(a->dx, a->accumulate))};
 }
 

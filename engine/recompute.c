@@ -11,8 +11,9 @@
  * A call runs again only if its output, or what it saved, is read: by its own backward, or by a call that runs again.
  * The last convolution of a residual block, whose output is merely added to, does not.
  *
- * An op that writes to an input (batch norm's running statistics, spectral norm's u and v) must do so once: what the
- * input held before the call is copied in forward, and the second run reads and writes the copy.
+ * An op that writes to an input (spectral norm's u and v) must do so once: what the input held before the call is copied
+ * in forward, and the second run reads and writes the copy. One that resumes (batch norm) keeps what it saved, a few
+ * numbers a channel, and its second run begins there.
  */
 #include "engine/internal.h"
 
@@ -21,32 +22,29 @@ void sag_recompute_begin(sag_context *ctx)
     if (ctx->part_depth++ == 0) ctx->part = ++ctx->n_parts;
 }
 
-void sag_recompute_end(sag_context *ctx)
-{
-    if (ctx->part_depth > 0 && --ctx->part_depth == 0) ctx->part = 0;
-}
-
 /* ----------------------------------------------------------------------------------------------- forward */
 
 sag_status sag_part_copy_written(const sag_op_call *c, sag_tensor *before[])
 {
     const sag_op_info *info = sag_op_describe(c->op);
     for (int i = 0; i < info->n_in; i++) {
-        if (!c->in[i] || !info->in[i].mutated) continue;
+        if (!c->in[i] || !info->in[i].mutated || sag_op_resumes(c->op)) continue;
         SAG_TRY(sag_tensor_create(c->ctx, c->in_dtype[i], c->in_shape[i], &before[i]));
         SAG_TRY(sag_tensor_copy(before[i], c->in[i]));
     }
     return SAG_OK;
 }
 
-void sag_part_empty(sag_op_call *node, const sag_op_call *c, sag_tensor *before[])
+void sag_part_empty(sag_op_call *node, sag_op_call *c, sag_tensor *before[])
 {
+    const bool resumes = sag_op_resumes(c->op);
     node->part = c->ctx->part;
     node->empty = true;
     node->again = c->keep_out != 0;
     for (int i = 0; i < SAG_MAX_SAVED; i++) {
-        node->again = node->again || c->saved[i];
-        node->saved[i] = NULL;
+        node->again = node->again || (c->saved[i] && !resumes);
+        node->saved[i] = resumes ? c->saved[i] : NULL;
+        if (resumes) c->saved[i] = NULL;
     }
     for (int i = 0; i < SAG_MAX_IN; i++) {
         bool inside = node->in_var[i] && sag_var_root(node->in_var[i])->part == node->part;
@@ -60,7 +58,7 @@ void sag_part_empty(sag_op_call *node, const sag_op_call *c, sag_tensor *before[
     }
 }
 
-/* ---------------------------------------------------------------------------------------------- backward */
+/* ------------------------------------------------------------------------------------------ end of forward */
 
 static bool reads(const sag_op_call *c, int i)
 {
@@ -78,6 +76,31 @@ static void count_readers(sag_op_call **node, int64_t n)
         }
     }
 }
+
+/* All calls are known: what none of them will read is let go of, such as the residual of a block's last convolution. */
+static void settle(sag_context *ctx)
+{
+    int64_t first = ctx->n_nodes;
+    while (first > 0 && ctx->nodes[first - 1]->part == ctx->part) first--;
+    count_readers(ctx->nodes + first, ctx->n_nodes - first);
+    for (int64_t k = first; k < ctx->n_nodes; k++) {
+        sag_op_call *c = ctx->nodes[k];
+        for (int i = 0; i < SAG_MAX_IN; i++) {
+            if (c->again || (c->keep_in >> i & 1u)) continue;
+            sag_tensor_release(c->in[i]);
+            c->in[i] = NULL;
+        }
+    }
+}
+
+void sag_recompute_end(sag_context *ctx)
+{
+    if (ctx->part_depth == 0 || --ctx->part_depth > 0) return;
+    settle(ctx);
+    ctx->part = 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- backward */
 
 /* in[i] from the value of what it is, or is a view of. */
 static sag_status fetch(sag_op_call *c, int i)
@@ -136,7 +159,6 @@ sag_status sag_part_fill(sag_context *ctx)
     sag_op_call **node = ctx->nodes + first;
     int64_t n = last - first + 1;
     sag_status s = SAG_OK;
-    count_readers(node, n);
     for (int64_t k = 0; k < n && s == SAG_OK; k++) s = fill_node(node[k]);
     for (int64_t k = 0; k < n && s != SAG_OK; k++) {
         for (int o = 0; o < SAG_MAX_OUT; o++) {

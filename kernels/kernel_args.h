@@ -98,7 +98,8 @@ typedef struct gated_add_args {
  * the running ones move: r += momentum * (batch - r), variance unbiased there. Not train: mean and rstd are derived from
  * the running statistics (and stored in mean, rstd all the same). labels NULL: gain, bias {c} or NULL; else tables
  * {classes, c}. y = f((x - mean) * rstd * (gain + gain_offset) + bias), f = ReLU if relu; without gain the factor is 1.
- * bwd: with relu the mask is that of y > 0, found from x and bias; dx may be dy. Sums in f32 over fixed blocks, combined in f64.
+ * resumed: mean and rstd are there from an earlier call; only y is made. bwd: with relu the mask is that of y > 0, found from x and
+ * bias; dx may be dy. Sums in f32 over fixed blocks, combined in f64.
  */
 typedef struct batch_norm_args {
     const void *x, *dy;
@@ -110,7 +111,7 @@ typedef struct batch_norm_args {
     float *dgain, *dbias;              /* shapes of gain and bias, or NULL */
     int64_t n, spatial, c, classes;
     float momentum, eps, gain_offset;
-    int train, relu, accumulate, accumulate_dgain, accumulate_dbias;
+    int train, resumed, relu, accumulate, accumulate_dgain, accumulate_dbias;
     sag_dtype act;
 } batch_norm_args;
 

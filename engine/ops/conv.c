@@ -75,19 +75,6 @@ static void bind_forward(sag_op_call *c, conv_args *a)
     if (c->in[sigma] && (sag_needs(c, W) || sag_needs(c, sigma))) c->keep_in |= weights | 1u << X;
 }
 
-static sag_status bind_dx(sag_op_call *c, conv_args *a)
-{
-    sag_grad dx;
-    SAG_TRY(sag_grad_in(c, X, &dx));
-    a->x = sag_data(c->in[X]);
-    a->dy = sag_data(c->dout[0]);
-    a->w = sag_data(c->in[W]);
-    a->sigma = sag_data(c->in[sigma_input(c)]);
-    a->dx = dx.data;
-    a->accumulate = dx.accumulate;
-    return SAG_OK;
-}
-
 /*
  * dw and db by the kernel. With sigma what the kernel finds is G = dL/d(w / sigma): dw = G / sigma, in place where nothing is
  * there yet, and dsigma = -<G, w> / sigma^2.
@@ -104,6 +91,8 @@ static sag_status bind_dw(sag_op_call *c, conv_args *a, sigma_bwd_args *quotient
 {
     sag_grad dw, db, dsigma = {0};
     const int sigma = sigma_input(c);
+    a->x = sag_data(c->in[X]);
+    a->dy = sag_data(c->dout[0]);
     SAG_TRY(sag_grad_in(c, W, &dw));
     SAG_TRY(sag_grad_in(c, B, &db));
     a->dw = dw.data;
@@ -122,6 +111,24 @@ static sag_status bind_dw(sag_op_call *c, conv_args *a, sigma_bwd_args *quotient
     *quotient = (sigma_bwd_args){.g = a->dw, .w = sag_data(c->in[W]), .sigma = sag_data(c->in[sigma]), .dw = dw.data,
                                  .dsigma = dsigma.data, .n = n, .accumulate_dw = dw.accumulate,
                                  .accumulate_dsigma = dsigma.accumulate};
+    return SAG_OK;
+}
+
+/* After dw, whose scratch is free again. */
+static sag_status bind_dx(sag_op_call *c, conv_args *a)
+{
+    sag_grad dx;
+    if (!a->relu) { /* only dw read it: dx may have its memory */
+        sag_tensor_release(c->in[X]);
+        c->in[X] = NULL;
+    }
+    sag_arena_reset(c->ctx);
+    SAG_TRY(sag_grad_in(c, X, &dx));
+    a->x = sag_data(c->in[X]);
+    a->w = sag_data(c->in[W]);
+    a->sigma = sag_data(c->in[sigma_input(c)]);
+    a->dx = dx.data;
+    a->accumulate = dx.accumulate;
     return SAG_OK;
 }
 
@@ -194,10 +201,9 @@ sag_status sag_op_conv2d_bwd(sag_op_call *c)
     SAG_TRY(residual_bwd(c));
     conv_args a = sizes_of(c, (int64_t)c->attr[STRIDE], (int64_t)c->attr[PAD_H], (int64_t)c->attr[PAD_W]);
     a.relu = c->attr[RELU] != 0;
-    SAG_TRY(bind_dx(c, &a));
-    if (a.dx) SAG_TRY(SAG_RUN(c, conv2d_bwd_x, &a));
     RUN_DW(c, conv2d_bwd_w, &a);
-    return SAG_OK;
+    SAG_TRY(bind_dx(c, &a));
+    return a.dx ? SAG_RUN(c, conv2d_bwd_x, &a) : SAG_OK;
 }
 
 /* ---------------------------------------------------------------------------------------- upconv, convpool */
@@ -225,10 +231,9 @@ sag_status sag_op_upconv_fwd(sag_op_call *c)
 sag_status sag_op_upconv_bwd(sag_op_call *c)
 {
     conv_args a = sizes_of(c, 1, 1, 1);
-    SAG_TRY(bind_dx(c, &a));
-    if (a.dx) SAG_TRY(SAG_RUN(c, upconv_bwd_x, &a));
     RUN_DW(c, upconv_bwd_w, &a);
-    return SAG_OK;
+    SAG_TRY(bind_dx(c, &a));
+    return a.dx ? SAG_RUN(c, upconv_bwd_x, &a) : SAG_OK;
 }
 
 sag_status sag_op_convpool_fwd(sag_op_call *c)
@@ -250,8 +255,7 @@ sag_status sag_op_convpool_bwd(sag_op_call *c)
 {
     conv_args a = sizes_of(c, 1, 1, 1);
     a.relu = c->attr[0] != 0;
-    SAG_TRY(bind_dx(c, &a));
-    if (a.dx) SAG_TRY(SAG_RUN(c, convpool_bwd_x, &a));
     RUN_DW(c, convpool_bwd_w, &a);
-    return SAG_OK;
+    SAG_TRY(bind_dx(c, &a));
+    return a.dx ? SAG_RUN(c, convpool_bwd_x, &a) : SAG_OK;
 }

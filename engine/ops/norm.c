@@ -80,9 +80,10 @@ static sag_status norm_fwd(sag_op_call *c)
         return sag_op_fail(c, SAG_ERR_ARG, "with train off, running_mean and running_var are needed");
     }
     SAG_TRY(sag_out(c, 0, c->in_dtype[X], x));
-    SAG_TRY(sag_save(c, 0, SAG_F32, sag_shape1(channels)));
-    SAG_TRY(sag_save(c, 1, SAG_F32, sag_shape1(channels)));
+    const bool resumed = c->saved[0] && c->saved[1]; /* a second run of the call */
+    for (int i = 0; i < 2 && !resumed; i++) SAG_TRY(sag_save(c, i, SAG_F32, sag_shape1(channels)));
     batch_norm_args a = common_args(c, l);
+    a.resumed = resumed;
     a.running_mean = sag_data(c->in[l.mean]);
     a.running_var = sag_data(c->in[l.var]);
     a.y = sag_data(c->out[0]);

@@ -140,10 +140,10 @@ static int cpu_batch_norm_fwd(sag_kernel_env *env, const batch_norm_args *a)
 {
     if (a->act != SAG_F32) return SAG_KERNEL_UNSUPPORTED;
     if (!labels_fit(a)) return SAG_KERNEL_BAD_INDEX;
-    if (a->train) {
+    if (a->train && !a->resumed) {
         int rc = batch_moments(env, a);
         if (rc != SAG_KERNEL_OK) return rc;
-    } else {
+    } else if (!a->resumed) {
         for (int64_t c = 0; c < a->c; c++) {
             a->mean[c] = a->running_mean[c];
             a->rstd[c] = (float)(1.0 / sqrt((double)a->running_var[c] + (double)a->eps));

@@ -189,7 +189,7 @@ template <typename T, int LANE> static int forward_lanes(sag_kernel_env *env, co
 {
     const norm_grid g = norm_grid_of(1, a->n * a->spatial, a->c, LANE);
     const unsigned blocks = cuda_blocks(g.parts * g.tiles, 1);
-    if (a->train) {
+    if (a->train && !a->resumed) {
         norm_groups groups;
         if (!norm_groups_of(env, g.parts, g.tiles, &groups)) return SAG_KERNEL_UNSUPPORTED;
         const int64_t parts = g.parts * a->c, all = parts + groups.groups * a->c;
@@ -197,7 +197,7 @@ template <typename T, int LANE> static int forward_lanes(sag_kernel_env *env, co
         if (!table) return SAG_KERNEL_NO_MEMORY;
         const norm_moments of_parts = {table, table + all}, of_groups = {table + parts, table + all + parts};
         CUDA_TRY(CUDA_LAUNCH(env, (norm_moments_kernel<T, LANE>), blocks, NORM_THREADS, 0, *a, of_parts, of_groups, g, groups));
-    } else {
+    } else if (!a->resumed) {
         CUDA_TRY(CUDA_LAUNCH(env, norm_running_kernel, cuda_blocks(a->c, NORM_THREADS), NORM_THREADS, 0, *a));
     }
     return CUDA_LAUNCH(env, (norm_apply_kernel<T, LANE>), blocks, NORM_THREADS, 0, *a, g);

@@ -99,7 +99,7 @@
 ---@field batch? integer Images in one step, over all accumulated parts.
 ---@field d_steps? integer Discriminator steps before each generator step.
 ---@field accumulate? integer Parts that a batch is computed in; their gradients are added.
----@field recompute? "none"|"blocks" What backward computes again instead of keeping it: nothing, or the inside of the residual blocks. Less memory, more time, the same bits.
+---@field recompute? "none"|"norms"|"blocks" What backward computes again instead of keeping it: nothing, what batch norms put out, or the inside of the residual blocks. Less memory, more time, the same bits.
 ---@field g_batch? integer Batch of the generator step, in units of train.batch.
 ---@field d_forward? "together"|"separate" Real and fake images through the discriminator in one pass or in two.
 ---@field order? "d_first"|"g_first" Which network is updated first in a step.

@@ -249,8 +249,9 @@ field("train.steps", integer(1), 1000000, "Generator steps.", "free")
 field("train.batch", integer(1), 256, "Images in one step, over all accumulated parts.")
 field("train.d_steps", integer(1, 100), 1, "Discriminator steps before each generator step.")
 field("train.accumulate", integer(1), 1, "Parts that a batch is computed in; their gradients are added.")
-field("train.recompute", choice { "none", "blocks" }, "none",
-    "What backward computes again instead of keeping it: nothing, or the inside of the residual blocks. Less memory, more time, the same bits.", "free")
+field("train.recompute", choice { "none", "norms", "blocks" }, "norms",
+    "What backward computes again instead of keeping it: nothing, what batch norms put out, or the inside of the residual blocks. "
+    .. "Less memory, more time, the same bits.", "free")
 field("train.g_batch", integer(1, 16), 1, "Batch of the generator step, in units of train.batch.")
 field("train.d_forward", choice { "together", "separate" }, "together",
     "Real and fake images through the discriminator in one pass or in two.")

@@ -52,6 +52,7 @@ function Trainer.new(config, data)
     self.G:build { seed = config.seed, path = "G" }
     self.D:build { seed = config.seed, path = "D" }
     if config.precision == "bf16" then self.G.activations, self.D.activations = "bf16", "bf16" end
+    self.G.recompute_norms = t.recompute ~= "none"
     if t.recompute == "blocks" then
         self.G:recompute_blocks()
         self.D:recompute_blocks()

@@ -11,14 +11,15 @@ local function random(shape, stream)
     return t
 end
 
---- Two networks of the smallest kind, attention at 16x16, their blocks (and attention) recomputed or not.
+--- Two networks of the smallest kind, attention at 16x16, their blocks (and attention) recomputed or not, or "norms".
 local function networks(recompute, attention)
     local config = { resolution = 32, width = 2, channels = 3, classes = 3,
         attention = { generator = { 16 }, discriminator = { 16 }, gamma_init = 0.5 } }
     local G = require "sagan.models.generator"(config):build { seed = 1 }
     local D = require "sagan.models.discriminator"(config):build { seed = 2 }
     for _, net in ipairs { G, D } do
-        net:recompute_blocks(recompute)
+        net.recompute_norms = recompute == "norms"
+        net:recompute_blocks(recompute == true)
         for _, module in pairs(net.attention) do module.recompute = attention or false end
     end
     return G, D
@@ -45,8 +46,10 @@ end
 describe("recompute", function()
     it("gives the same loss, gradients and state, frozen or not, with attention kept or recomputed", function()
         local kept = bits(false)
-        assert.same(kept, bits(true))
-        assert.same(kept, bits(true, true))
+        for _, recompute in ipairs { "norms", true } do
+            assert.same(kept, bits(recompute))
+            assert.same(kept, bits(recompute, true))
+        end
     end)
 
     it("works for a whole network and for one layer", function()
@@ -73,8 +76,58 @@ describe("recompute", function()
             y:mean():backward()
             return bytes
         end
-        local kept, recomputed = held(false), held(true)
-        assert(recomputed < 0.6 * kept, ("%d bytes instead of %d"):format(recomputed, kept))
+        local kept, norms, blocks = held(false), held "norms", held(true)
+        assert(norms < 0.7 * kept, ("%d bytes instead of %d"):format(norms, kept))
+        assert(blocks < 0.6 * kept, ("%d bytes instead of %d"):format(blocks, kept))
+    end)
+
+    it("takes a normalisation's statistics once, and makes only what it puts out again", function()
+        local G = networks()
+        local labels = core.zeros({ 2 }, { dtype = "i32" })
+        local function profile(norms)
+            G.recompute_norms = norms
+            G:release_grad()
+            core.profile(true)
+            G(random { 2, 128 }, labels):mean():backward()
+            local rows = {}
+            for _, row in ipairs(core.profile_rows()) do rows[row.kernel] = { calls = row.calls, flops = row.flops } end
+            core.profile(false)
+            return rows
+        end
+        local kept, again = profile(false), profile(true)
+        assert.equal(2 * kept.batch_norm_fwd.calls, again.batch_norm_fwd.calls)
+        assert.equal(kept.batch_norm_fwd.flops * (7 + 3) / 7, again.batch_norm_fwd.flops) -- 3 of a number's 7 are y's
+        kept.batch_norm_fwd, again.batch_norm_fwd = nil, nil
+        assert.same(kept, again)
+    end)
+
+    it("holds no residual that only the part's last sum reads, and no input of a convolution once its weights' gradient is there", function()
+        local x, w = random { 1, 32, 32, 32 }, random { 32, 3, 3, 32 }
+        x:requires_grad_()
+        local map = x:numel() * 4
+        collectgarbage()
+        local before = core.memory().bytes_in_use
+        local y = core.scope(function()
+            local s = ops.square(x)
+            return core.recompute(core.scope, function() return ops.conv2d(ops.tanh(x), w, nil, s, nil, 1, 1, 1) end)
+        end)
+        assert.equal(map, core.memory().bytes_in_use - before)
+        core.clear_tape()
+        y:release()
+    end)
+
+    it("needs no input of a convolution any more once its weights' gradient is there", function()
+        local x, w = random { 8, 64, 64, 8 }, random { 8, 1, 1, 8 }
+        x:requires_grad_()
+        w:requires_grad_()
+        local map = x:numel() * 4
+        local y, dy = core.scope(function() return ops.conv2d(ops.square(x), w) end), core.ones(x.shape)
+        core.reset_peak()
+        local before = core.memory().bytes_in_use
+        y:backward(dy)
+        -- dy's copy; then dx in the place of what square put out; then that of x, which square's backward takes over
+        local most = (core.memory().bytes_peak - before) / map
+        assert(most < 1.9, most)
     end)
 
     it("passes arguments and results through", function()

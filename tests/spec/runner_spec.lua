@@ -324,7 +324,8 @@ describe("runs", function()
 
         it("recompute changes no bit, and a run may go on with another one", function()
             for _, words in ipairs { "", "train.accumulate=2 train.d_forward=separate train.g_batch=2" } do
-                local plain = last(words)
+                local plain = last(words .. " train.recompute=none")
+                assert.equal("", d:differing(plain, (last(words .. " train.recompute=norms"))))
                 local path = last(words .. " train.recompute=blocks")
                 assert.equal("", d:differing(plain, path))
                 local folder = path:match("^[^/]+")

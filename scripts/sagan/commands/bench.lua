@@ -17,7 +17,7 @@ Times whole training steps (one D step, one G step, hinge, Adam) on random pictu
   --threads N     (default: all cores)
   --device NAME   cpu or cuda (default: cuda where there is one)
   --precision P   f32, tf32 or bf16; the last two on cuda only (default f32)
-  --recompute     with train.recompute = "blocks": less memory, more time
+  --recompute W   train.recompute: none, norms or blocks, from least time to least memory (default norms)
   --profile       also time, arithmetic and memory traffic by kernel, beside what this machine does at best
   --memory        peak memory of one attention step at N = 1024, 4096 and 16384 positions
   --json FILE     write the figures there as well; - for standard output alone
@@ -48,7 +48,7 @@ local OPTIONS = {
     ["--res"] = { "res", "count" }, ["--width"] = { "width", "count" }, ["--batch"] = { "batch", "count" },
     ["--attention"] = { "attention", "text" }, ["--steps"] = { "steps", "count" }, ["--threads"] = { "threads", "count" },
     ["--device"] = { "device", "text" }, ["--precision"] = { "precision", "text" },
-    ["--json"] = { "json", "text" }, ["--profile"] = { "profile" }, ["--recompute"] = { "recompute" }, ["--memory"] = { "memory" },
+    ["--json"] = { "json", "text" }, ["--profile"] = { "profile" }, ["--recompute"] = { "recompute", "text" }, ["--memory"] = { "memory" },
 }
 
 local function parse(args)
@@ -82,7 +82,7 @@ local function config_of(case)
     local configs, message = experiment.resolve({
         name = "bench", recipe = "paper", profile = "quick",
         model = { resolution = case.res, width = case.width, attention = { generator = sizes, discriminator = sizes } },
-        train = { batch = case.batch, recompute = case.recompute and "blocks" or "none" },
+        train = { batch = case.batch, recompute = case.recompute or "norms" },
         precision = case.precision,
     }, {})
     if not configs then return nil, message end
@@ -99,7 +99,7 @@ local function resident_peak()
 end
 
 --- Times one case.
----@param case {res: integer, width: integer, batch: integer, attention: integer|"none", recompute: boolean?, precision: string?}
+---@param case {res: integer, width: integer, batch: integer, attention: integer|"none", recompute: string?, precision: string?}
 ---@param steps integer
 ---@param profile boolean?
 ---@return table? figures ms_per_step (median), images_per_s, peak_mib and the case

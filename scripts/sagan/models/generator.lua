@@ -70,7 +70,7 @@ function Generator:forward(z, labels)
     core.set_path(self.full_path)
     h = h:reshape(z:size(1), 4, 4, self.first_channels)
     h = parts.run(self.stages, parts.lower(self, h), labels)
-    h = self.conv(self.bn(h))
+    h = nn.norm_conv(self.bn, self.conv, h)
     core.set_path(self.full_path)
     return core.ops.tanh(parts.raise(h))
 end

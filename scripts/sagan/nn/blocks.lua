@@ -77,18 +77,20 @@ end
 ---@param labels? sagan.Tensor  {N} i32; unused without classes
 ---@return sagan.Tensor         {N, 2H, 2W, out}
 function GeneratorBlock:forward(x, labels)
-    local h = self.bn1(x, labels)
+    local h
     if self.bilinear then
+        h = self.bn1(x, labels)
         core.set_path(self.full_path)
-        h = upsample_bilinear(h)
+        h = self.conv1(upsample_bilinear(h))
+    else
+        h = norm.norm_conv(self.bn1, self.conv1, x, labels)
     end
-    h = self.bn2(self.conv1(h), labels)
     local s = self.shortcut(x)
     if self.bilinear then
         core.set_path(self.full_path)
         s = upsample_bilinear(s)
     end
-    return self.conv2(h, s)
+    return norm.norm_conv(self.bn2, self.conv2, h, labels, s)
 end
 
 function GeneratorBlock:describe() return ("GeneratorBlock %d -> %d"):format(self.in_channels, self.out_channels) end

@@ -28,6 +28,7 @@ local nn = {
     Embedding = linear.Embedding,
     BatchNorm2d = norm.BatchNorm2d,
     ConditionalBatchNorm2d = norm.ConditionalBatchNorm2d,
+    norm_conv = norm.norm_conv,
     SelfAttention = require "sagan.nn.attention",
     GeneratorBlock = blocks.GeneratorBlock,
     DiscriminatorBlock = blocks.DiscriminatorBlock,

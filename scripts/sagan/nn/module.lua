@@ -28,6 +28,8 @@ local core = require "sagan.core"
 ---@field divisors table<string, sagan.Tensor>  {1} each: what a parameter is divided by, during a forward pass only
 ---@field recompute? boolean       what a call makes is dropped after it and computed again in backward: less memory, more
 ---                                time, the same bits. At any time, of any module; of a module in another one it adds nothing
+---@field recompute_norms? boolean    of a root: what a normalisation hands to a convolution is not kept for backward but made
+---                                again there, from the same input and statistics. The same bits; less memory, a little more time
 ---@field update_spectral? boolean    of a root: training passes store u and v
 ---@field update_statistics? boolean  of a root: training passes move running statistics
 ---@field activations? "f32"|"bf16"   of a root: what lies between its layers. Parameters, statistics, what goes in and what

@@ -92,4 +92,19 @@ function ConditionalBatchNorm2d:forward(x, labels)
         self.relu, self.gain_offset)
 end
 
-return { BatchNorm2d = BatchNorm2d, ConditionalBatchNorm2d = ConditionalBatchNorm2d }
+local function chain(norm, conv, x, labels, residual) return conv(norm(x, labels), residual) end
+
+--- conv(norm(x, labels), residual), where nobody else reads what the normalisation puts out: with the root's recompute_norms it
+--- is not kept.
+---@param norm sagan.nn.BatchNorm2d
+---@param conv sagan.nn.Module
+---@param x sagan.Tensor
+---@param labels? sagan.Tensor
+---@param residual? sagan.Tensor
+---@return sagan.Tensor
+local function norm_conv(norm, conv, x, labels, residual)
+    if not norm.root.recompute_norms then return chain(norm, conv, x, labels, residual) end
+    return core.recompute(core.scope, chain, norm, conv, x, labels, residual)
+end
+
+return { BatchNorm2d = BatchNorm2d, ConditionalBatchNorm2d = ConditionalBatchNorm2d, norm_conv = norm_conv }
