@@ -36,7 +36,7 @@ typedef struct wino_conv {
     int accumulate;
     int64_t c, k, out_h, out_w;  /* out: at full resolution */
     int64_t depth;               /* c with the zeros */
-    int64_t rows, groups, tiles; /* tiles of a group, which one register tile takes; groups and tiles of a block */
+    int64_t rows, tiles;         /* tiles of a group, which one register tile takes, even; tiles of a block */
     wino_layout v_at, m_at;      /* transformed inputs and products */
     int64_t u_freq;              /* transformed weights: [frequency][strip of GEMM_NR k][c][k] */
 } wino_conv;
@@ -74,9 +74,9 @@ TILE_SIZES(DEFINE_NARROW, product, WINO_STRIP)
 static tile_kernel *const wide_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_WIDE, product, WINO_STRIP)};
 static tile_kernel *const narrow_tiles[TILE_VARIANTS] = {NULL, TILE_SIZES(TILE_ENTRY_NARROW, product, WINO_STRIP)};
 
-/* One frequency: m (+)= v u for `groups` groups of tiles, a strip of `width` outputs and `depth` <= CHAIN inner
- * channels. */
-static void multiply(const wino_conv *j, int64_t groups, int64_t depth, int64_t width, const float *v, const float *u,
+/* One frequency: m (+)= v u for `tiles` tiles, an even number, in groups of which the last may be smaller, a strip of
+ * `width` outputs and `depth` <= CHAIN inner channels. */
+static void multiply(const wino_conv *j, int64_t tiles, int64_t depth, int64_t width, const float *v, const float *u,
                      float *m, bool add)
 {
     const int64_t strip_at[CHAIN_STRIPS] = {0, j->v_at.strip};
@@ -84,10 +84,11 @@ static void multiply(const wino_conv *j, int64_t groups, int64_t depth, int64_t 
     for (int i = 0; i < j->rows; i++) row[i] = m + i * WINO_STRIP;
     tile_walk walk = {
         .segments = cpu_ceil_div(depth, WINO_STRIP), .depth = cpu_min64(depth, WINO_STRIP), .a_at = strip_at};
-    tile_out out = {.row = row, .rows = (int)j->rows, .cols = (int)width, .add = add};
-    tile_kernel *kernel = (width == GEMM_NR ? wide_tiles : narrow_tiles)[j->rows / 2];
-    for (int64_t g = 0; g < groups; g++) {
-        kernel(&walk, v, u, &out);
+    tile_out out = {.row = row, .cols = (int)width, .add = add};
+    tile_kernel *const *kernel = width == GEMM_NR ? wide_tiles : narrow_tiles;
+    for (int64_t t = 0; t < tiles; t += j->rows) {
+        out.rows = (int)cpu_min64(j->rows, tiles - t);
+        kernel[out.rows / 2](&walk, v, u, &out);
         v += j->rows * WINO_STRIP, out.col += j->rows * WINO_STRIP;
     }
 }
@@ -196,8 +197,8 @@ static int run_own(sag_kernel_env *env, const wino_conv *j)
         int64_t first = take(&taken, j->tiles);
         for (int64_t next; first < j->in.tiles; first = next) {
             next = take(&taken, j->tiles);
-            int64_t tiles = cpu_min64(j->tiles, j->in.tiles - first), groups = cpu_ceil_div(tiles, j->rows);
-            for (int64_t t = 0; t < groups * j->rows; t++) load_tile(j, first + t, 0, j->c, v + t * WINO_STRIP);
+            int64_t tiles = cpu_min64(j->tiles, j->in.tiles - first), even = round_up(tiles, 2);
+            for (int64_t t = 0; t < even; t++) load_tile(j, first + t, 0, j->c, v + t * WINO_STRIP);
             for (int f = 0; f < WINO_FREQS; f++) {
                 tile_grid_prefetch(&in, next, j->tiles, f, WINO_FREQS, 0, j->c, 0);
                 tile_grid_prefetch(&out, first, tiles, f, WINO_FREQS, 0, j->k, 1);
@@ -205,7 +206,7 @@ static int run_own(sag_kernel_env *env, const wino_conv *j)
                 for (int64_t k = 0; k < j->k; k += GEMM_NR)
                     for (int64_t c = 0, depth, width = strip_width(j, k); c < j->depth; c += depth) {
                         depth = chain_depth(j, c);
-                        multiply(j, groups, depth, width, v + f * j->v_at.freq + c / WINO_STRIP * j->v_at.strip,
+                        multiply(j, even, depth, width, v + f * j->v_at.freq + c / WINO_STRIP * j->v_at.strip,
                                  u + f * j->u_freq + k * j->depth + c * width,
                                  m + f * j->m_at.freq + k / WINO_STRIP * j->m_at.strip + k % WINO_STRIP, c > 0);
                     }
@@ -229,10 +230,10 @@ static int run_shared(sag_kernel_env *env, const wino_conv *j)
     int64_t chains = cpu_ceil_div(j->c, CHAIN);
 #pragma omp parallel num_threads(env->threads) if (env->threads > 1)
     for (int64_t first = 0; first < j->in.tiles; first += j->tiles) {
-        int64_t tiles = cpu_min64(j->tiles, j->in.tiles - first), groups = cpu_ceil_div(tiles, j->rows);
+        int64_t tiles = cpu_min64(j->tiles, j->in.tiles - first), even = round_up(tiles, 2);
 #pragma omp for schedule(dynamic, 4)
-        for (int64_t piece = 0; piece < groups * j->rows * chains; piece++) {
-            int64_t t = piece % (groups * j->rows), c = piece / (groups * j->rows) * CHAIN;
+        for (int64_t piece = 0; piece < even * chains; piece++) {
+            int64_t t = piece % even, c = piece / even * CHAIN;
             load_tile(j, first + t, c, cpu_min64(CHAIN, j->c - c), v + c / WINO_STRIP * j->v_at.strip + t * WINO_STRIP);
         }
 #pragma omp for schedule(dynamic)
@@ -244,7 +245,7 @@ static int run_shared(sag_kernel_env *env, const wino_conv *j)
                 for (int64_t k = k0; k < k1; k += GEMM_NR) transform_weights(j, c, depth, k, u + (k - k0) * depth);
                 for (int f = 0; f < WINO_FREQS; f++)
                     for (int64_t k = k0; k < k1; k += GEMM_NR)
-                        multiply(j, groups, depth, strip_width(j, k),
+                        multiply(j, even, depth, strip_width(j, k),
                                  v + f * j->v_at.freq + c / WINO_STRIP * j->v_at.strip,
                                  u + f * j->u_freq + (k - k0) * depth, m + f * j->m_at.freq + k - k0, c > 0);
             }
@@ -258,10 +259,8 @@ static int run_shared(sag_kernel_env *env, const wino_conv *j)
 static void cut(wino_conv *j, int64_t most, int64_t sharers)
 {
     int64_t blocks = round_up(cpu_ceil_div(j->in.tiles, most < GEMM_MR ? GEMM_MR : most), sharers);
-    int64_t tiles = cpu_ceil_div(j->in.tiles, blocks);
-    j->groups = cpu_ceil_div(tiles, GEMM_MR);
-    j->rows = round_up(cpu_ceil_div(tiles, j->groups), 2);
-    j->tiles = j->groups * j->rows;
+    j->tiles = cpu_ceil_div(j->in.tiles, blocks);
+    j->rows = round_up(cpu_ceil_div(j->tiles, cpu_ceil_div(j->tiles, GEMM_MR)), 2);
 }
 
 static int run(sag_kernel_env *env, wino_conv *j)
@@ -276,8 +275,8 @@ static int run(sag_kernel_env *env, wino_conv *j)
     bool shared = j->c * j->k > WIDE || j->in.tiles < env->threads * OWN_TILES;
     int64_t each = OWN_FLOATS / (WINO_FREQS * (j->c + j->k));
     cut(j, shared ? SHARED_TILES : each > OWN_TILES ? each : OWN_TILES, shared ? 1 : env->threads);
-    j->v_at = wino_layout_of(j->tiles, j->c);
-    j->m_at = wino_layout_of(j->tiles, shared ? WINO_STRIP : j->k);
+    j->v_at = wino_layout_of(round_up(j->tiles, 2), j->c);
+    j->m_at = wino_layout_of(round_up(j->tiles, 2), shared ? WINO_STRIP : j->k);
     j->u_freq = (shared ? CHAIN * WINO_STRIP : j->depth * round_up(j->k, CPU_LANES)) + 16;
     return (shared ? run_shared : run_own)(env, j);
 }

@@ -11,8 +11,8 @@
 
 #include "kernels/cpu/winograd_transform.h"
 
-#define CHAIN 56  /* tiles whose products are one chain of sums; also a block */
-#define ONCE 112  /* so many tiles are one block */
+#define CHAIN 64  /* tiles whose products are one chain of sums; also a block */
+#define ONCE 128  /* so many tiles are one block */
 #define NARROW 64 /* channels on either side, at most: slices */
 #define RANGE 64  /* channels of a range */
 
