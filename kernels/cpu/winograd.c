@@ -255,11 +255,21 @@ static int run_shared(sag_kernel_env *env, const wino_conv *j)
     return SAG_KERNEL_OK;
 }
 
-/* Cuts the tiles into even blocks of at most about `most`, as many for each of `sharers`, these into even groups. */
+/*
+ * Cuts the tiles into blocks of an even number up to `most`, and these into even groups: of the sizes not far below it that
+ * by which the sharer with the most to do has the least.
+ */
 static void cut(wino_conv *j, int64_t most, int64_t sharers)
 {
-    int64_t blocks = round_up(cpu_ceil_div(j->in.tiles, most < GEMM_MR ? GEMM_MR : most), sharers);
-    j->tiles = cpu_ceil_div(j->in.tiles, blocks);
+    int64_t n = j->in.tiles, least = INT64_MAX;
+    if (most < GEMM_MR) most = GEMM_MR;
+    for (int64_t tiles = round_up(most, 2); tiles > most * 2 / 3; tiles--) {
+        int64_t own = cpu_ceil_div(cpu_ceil_div(n, tiles), sharers) * tiles;
+        if (tiles % 2 != 0 || own >= least) continue;
+        least = own;
+        j->tiles = tiles;
+    }
+    if (j->tiles > round_up(n, 2)) j->tiles = round_up(n, 2);
     j->rows = round_up(cpu_ceil_div(j->tiles, cpu_ceil_div(j->tiles, GEMM_MR)), 2);
 }
 
