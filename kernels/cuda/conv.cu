@@ -28,7 +28,7 @@ static int conv2d_fwd(sag_kernel_env *env, const conv_args *a)
     job.relu = a->relu, job.residual = a->residual, job.halved = a->residual_half;
     job.r = (int)a->r, job.s = (int)a->s, job.stride = (int)a->stride, job.pad_h = (int)a->pad_h,
     job.pad_w = (int)a->pad_w;
-    const conv_weights weights = {a->w, (int)a->k, (int)a->c, CONV_AS_IS, false};
+    const conv_weights weights = {a->w, (int)a->k, (int)a->c, CONV_AS_IS, false, a->sigma};
     return conv_pixels(env, &job, &weights);
 }
 
@@ -43,7 +43,7 @@ static int conv2d_bwd_x(sag_kernel_env *env, const conv_args *a)
     job.r = (int)a->r, job.s = (int)a->s, job.stride = (int)a->stride, job.pad_h = (int)a->pad_h,
     job.pad_w = (int)a->pad_w;
     job.scatter = true;
-    const conv_weights weights = {a->w, (int)a->k, (int)a->c, CONV_AS_IS, true};
+    const conv_weights weights = {a->w, (int)a->k, (int)a->c, CONV_AS_IS, true, a->sigma};
     return conv_pixels(env, &job, &weights);
 }
 

@@ -28,7 +28,8 @@ struct conv_weights {
     const float *w;
     int k, c;
     conv_fold fold;
-    bool transposed; /* the product's outputs are C, its inputs K */
+    bool transposed;    /* the product's outputs are C, its inputs K */
+    const float *sigma; /* {1} or NULL: w / *sigma stands in place of w */
 };
 
 struct conv_pixels_job {

@@ -1,5 +1,5 @@
 /*
- * conv_weights.cu - weights {K,R,S,C} f32 into the lines that conv_pixels.cu reads: folded, transposed, rounded.
+ * conv_weights.cu - weights {K,R,S,C} f32 into the lines that conv_pixels.cu reads: folded, divided by sigma, transposed, rounded.
  *
  * Bound by memory: reads 4 K R S C bytes (a folded kernel its 3x3 four times, from L2), writes 2 or 4 bytes an element;
  * at most a few megabytes beside maps of hundreds. Once a call, since the weights change between any two.
@@ -9,7 +9,7 @@
 enum { SIDE = 32 };
 
 struct lines_job {
-    const float *w;
+    const float *w, *sigma; /* sigma {1} or NULL */
     int k, c, r, s; /* r, s: of the product's kernel */
     conv_fold fold;
     bool transposed, scatter;
@@ -52,10 +52,11 @@ __global__ void __launch_bounds__(CONV_THREADS) conv_lines_kernel(typename conv_
     const int c_squares = (j.c + SIDE - 1) / SIDE, tap = (int)blockIdx.x / c_squares;
     const int c0 = (int)blockIdx.x % c_squares * SIDE, k0 = (int)blockIdx.y * SIDE;
     const int lane = (int)threadIdx.x % SIDE, line = (int)threadIdx.x / SIDE;
+    const float factor = j.sigma ? 1.0f / *j.sigma : 1.0f;
     int r = tap / j.s, s = tap % j.s;
     for (int i = line; i < SIDE; i += CONV_THREADS / SIDE) {
         const bool in = k0 + i < j.k && c0 + lane < j.c;
-        const float x = in ? weight_of(j, r, s, k0 + i, c0 + lane) : 0.0f;
+        const float x = in ? factor * weight_of(j, r, s, k0 + i, c0 + lane) : 0.0f;
         if (j.transposed)
             square[lane][i] = x;
         else
@@ -92,7 +93,7 @@ int conv_lay_out(sag_kernel_env *env, const conv_pixels_job *job, const conv_wei
                  conv_lines *lines)
 {
     lines_job j = {};
-    j.w = weights->w, j.k = weights->k, j.c = weights->c, j.r = job->r, j.s = job->s;
+    j.w = weights->w, j.sigma = weights->sigma, j.k = weights->k, j.c = weights->c, j.r = job->r, j.s = job->s;
     j.fold = weights->fold, j.transposed = weights->transposed;
     j.scatter = job->scatter, j.stride = job->stride;
     const int phases_r = job->scatter ? conv_least(job->stride, job->r) : 1;

@@ -40,7 +40,7 @@ static int map_product(sag_kernel_env *env, const conv_args *a, bool pool, bool 
 {
     if (!takes(a)) return SAG_KERNEL_UNSUPPORTED;
     const conv_pixels_job job = product(a, forward, pool != forward);
-    const conv_weights weights = {a->w, (int)a->k, (int)a->c, pool ? CONV_FOLD_POOL : CONV_FOLD_UP, !forward};
+    const conv_weights weights = {a->w, (int)a->k, (int)a->c, pool ? CONV_FOLD_POOL : CONV_FOLD_UP, !forward, a->sigma};
     return conv_pixels(env, &job, &weights);
 }
 
