@@ -1,15 +1,15 @@
 /*
- * spectral_norm.cu - divides every layer's matrix in a slab by an estimate of its largest singular value.
+ * spectral_norm.cu - an estimate of the largest singular value of every layer's matrix in a slab, and what to divide it by.
  *
  * W {rows, cols} of each layer, n(x) = x / s, s = |x| + eps or max(|x|, eps), t = 1..k from u_0:
- *   a_t = W^T u_{t-1},  v_t = n(a_t),  b_t = W v_t,  u_t = n(b_t);   sigma = u_k . b_k;   wn = W / sigma.
- * k = 0 takes the u and v that are there. A layer with |sigma| < SN_TINY_SIGMA (all weights zero) is copied and keeps its u
- * and v.
+ *   a_t = W^T u_{t-1},  v_t = n(a_t),  b_t = W v_t,  u_t = n(b_t);   sigma = u_k . b_k.
+ * k = 0 takes the u and v that are there. The divisor of a layer is its sigma, or 1 where |sigma| < SAG_TINY_SIGMA (all weights
+ * zero): that layer keeps its u and v.
  *
  * All layers of a network go through each launch together: one that cuts them into tiles, two a power iteration (W^T u and W v,
- * whose last block of a layer makes v, u and sigma; four if that had launches of its own), one for wn: 4 in all for k = 1.
- * Memory bounds it: W is read twice an iteration and once more for wn, which is written. The order between phases is that of
- * launches, so that it can be captured. Norms and sigma are summed in f64.
+ * whose last block of a layer makes v, u and sigma; four if that had launches of its own): 3 in all for k = 1. Memory bounds it:
+ * W is read twice an iteration. The order between phases is that of launches, so that it can be captured. Norms and sigma are
+ * summed in f64.
  */
 #include "kernels/cuda/spectral_norm.cuh"
 
@@ -17,6 +17,7 @@
 
 #define START_THREADS 256
 #define MOST_FILLS (SN_MOST_FILLS + 1) /* the counters too */
+#define BITS_OF_1 0x3f800000u
 
 struct sn_fills {
     sn_fill one[MOST_FILLS]; /* n = 0: none */
@@ -38,7 +39,7 @@ __global__ void __launch_bounds__(START_THREADS) sn_start_kernel(sn_slab s, sn_f
         for (int k = 0; k < MOST_FILLS; k++) {
             const uint32_t *from = (const uint32_t *)fills.one[k].from;
             for (int64_t i = (int64_t)blockIdx.x * START_THREADS + tid; i < fills.one[k].n; i += step)
-                ((uint32_t *)fills.one[k].to)[i] = from ? from[i] : 0u;
+                ((uint32_t *)fills.one[k].to)[i] = from ? from[i] : fills.one[k].bits;
         }
         return;
     }
@@ -97,7 +98,7 @@ int sn_start(sag_kernel_env *env, const spectral_norm_args *a, sn_slab *s, const
     s->partial_start = s->row_start + a->n_layers + 1;
     s->strip_count = s->layer_count + a->n_layers;
     sn_fills list = {};
-    list.one[0] = {s->layer_count, NULL, counters};
+    list.one[0] = {s->layer_count, NULL, counters, 0};
     int64_t most = counters;
     int used = 1;
     for (int i = 0; i < count; i++) {
@@ -108,97 +109,26 @@ int sn_start(sag_kernel_env *env, const spectral_norm_args *a, sn_slab *s, const
     return CUDA_LAUNCH(env, sn_start_kernel, 1 + cuda_blocks(most, START_THREADS, 256), START_THREADS, 0, *s, list);
 }
 
-/* ---------------------------------------------------------------------------------- the slab, element by element */
-
-/*
- * Each block has SN_RANGE elements, a thread 4 x 4 of them, and lists the layers that meet its range. GAPS: what no layer
- * covers, to (+)= from; else to = from / sigma of its layer, from itself elsewhere.
- */
-template <bool GAPS>
-__global__ void __launch_bounds__(256) sn_range_kernel(sn_slab s, float *to, const float *from, const float *sigma, int accumulate)
-{
-    CUDA_SHARED(int64_t, begins, [256]);
-    CUDA_SHARED(int64_t, ends, [256]);
-    CUDA_SHARED(float, factors, [256]);
-    CUDA_SHARED(int, counts, [8]);
-    const int tid = (int)threadIdx.x, lane = tid & 31, warp = tid >> 5;
-    for (int64_t base = (int64_t)blockIdx.x * SN_RANGE; base < s.n; base += (int64_t)gridDim.x * SN_RANGE) {
-        float factor[4][4];
-        for (int q = 0; q < 4; q++)
-            for (int j = 0; j < 4; j++) factor[q][j] = 1.0f;
-        for (int64_t i0 = 0; i0 < s.n_layers; i0 += 256) {
-            sn_layer l = {};
-            bool meets = i0 + tid < s.n_layers && sn_has_tiles(s, i0 + tid);
-            if (meets) {
-                l = sn_layer_at(s, i0 + tid);
-                meets = l.offset < base + SN_RANGE && l.offset + l.rows * l.cols > base;
-            }
-            const unsigned met = __ballot_sync(0xffffffffu, meets);
-            __syncthreads();
-            if (lane == 0) counts[warp] = __popc(met);
-            __syncthreads();
-            int before = __popc(met & ((1u << lane) - 1u)), count = 0;
-            for (int k = 0; k < 8; k++) {
-                before += k < warp ? counts[k] : 0;
-                count += counts[k];
-            }
-            if (meets) {
-                begins[before] = l.offset;
-                ends[before] = l.offset + l.rows * l.cols;
-                factors[before] = GAPS ? 0.0f : sn_factor(sigma[i0 + tid]);
-            }
-            __syncthreads();
-            for (int k = 0; k < count; k++)
-                for (int q = 0; q < 4; q++)
-                    for (int j = 0; j < 4; j++) {
-                        const int64_t at = base + (q * 256 + tid) * 4 + j;
-                        if (at >= begins[k] && at < ends[k]) factor[q][j] = factors[k];
-                    }
-        }
-        for (int q = 0; q < 4; q++) {
-            const int64_t at = base + (q * 256 + tid) * 4;
-            if (at >= s.n) continue;
-            if (GAPS) {
-                for (int j = 0; j < 4; j++)
-                    if (at + j < s.n && factor[q][j] != 0.0f) cuda_put(to + at + j, from[at + j], accumulate);
-            } else {
-                float x[4];
-                sn_load4(x, from + at, s.n - at);
-                for (int j = 0; j < 4; j++) x[j] *= factor[q][j];
-                sn_store4(to + at, x, s.n - at);
-            }
-        }
-    }
-}
-
-int sn_copy_gaps(sag_kernel_env *env, const sn_slab *s, float *to, const float *from, int accumulate)
-{
-    return CUDA_LAUNCH(env, sn_range_kernel<true>, cuda_blocks(s->n, SN_RANGE), 256, 0, *s, to, from, (const float *)NULL, accumulate);
-}
-/* wn = w / sigma, a copy elsewhere. */
-static int sn_divide(sag_kernel_env *env, const sn_slab *s, float *wn, const float *w, const float *sigma)
-{
-    return CUDA_LAUNCH(env, sn_range_kernel<false>, cuda_blocks(s->n, SN_RANGE), 256, 0, *s, wn, w, sigma, 0);
-}
-
 /* --------------------------------------------------------------------------------------------- forward */
 
 /* The last step: u = n(b) (moves: else u stays), sigma = u . b; keep_u, keep_v (or NULL) take u and v unless sigma is tiny. */
 struct sn_end_sigma {
     sn_end_unit step;
     bool moves;
-    float *sigma, *sigma_used; /* sigma_used may be NULL */
+    float *sigma, *sigma_used, *divisor; /* sigma_used may be NULL */
     const float *v;
     float *keep_u, *keep_v;
     __device__ void operator()(const sn_layer &l, int64_t i) const
     {
         if (moves) step(l, i);
         const float found = (float)sn_dot(step.y + l.u, step.x + l.u, l.rows);
+        const bool tiny = fabsf(found) < SAG_TINY_SIGMA;
         if (threadIdx.x == 0) {
             sigma[i] = found;
             if (sigma_used) sigma_used[i] = found;
+            divisor[i] = tiny ? 1.0f : found;
         }
-        if (!keep_u || fabsf(found) < SN_TINY_SIGMA) return;
+        if (!keep_u || tiny) return;
         for (int64_t r = threadIdx.x; r < l.rows; r += SN_ROW_THREADS) keep_u[l.u + r] = step.y[l.u + r];
 #pragma unroll 4
         for (int64_t c = threadIdx.x; c < l.cols; c += SN_ROW_THREADS) keep_v[l.v + c] = v[l.v + c];
@@ -212,27 +142,29 @@ static int cuda_spectral_norm_fwd(sag_kernel_env *env, const spectral_norm_args 
     float *v = a->v_used ? a->v_used : (float *)env->scratch(env, (size_t)a->n_v * sizeof *v);
     float *b = (float *)env->scratch(env, (size_t)a->n_u * sizeof *b);
     if (!u || !v || !b) return SAG_KERNEL_NO_MEMORY;
-    /* no block ends a layer without tiles: its sigma is 0 */
-    const sn_fill fills[SN_MOST_FILLS] = {{u, a->u, a->n_u},
-                                          {v, a->v, a->n_v},
-                                          {a->u_start, a->u, a->n_u},
-                                          {a->sigma, NULL, a->n_layers},
-                                          {a->sigma_used, NULL, a->n_layers}};
+    /* no block ends a layer without tiles: its sigma is 0, its divisor 1 */
+    const sn_fill fills[SN_MOST_FILLS] = {{u, a->u, a->n_u, 0},
+                                          {v, a->v, a->n_v, 0},
+                                          {a->u_start, a->u, a->n_u, 0},
+                                          {a->sigma, NULL, a->n_layers, 0},
+                                          {a->sigma_used, NULL, a->n_layers, 0},
+                                          {a->divisor, NULL, a->n_layers, BITS_OF_1}};
     sn_slab s;
     CUDA_TRY(sn_start(env, a, &s, fills, SN_MOST_FILLS));
     const sn_unit unit = {(double)a->eps, a->eps_max};
     const sn_end_unit end_v = {unit, true, v, v, NULL}, end_u = {unit, false, u, b, NULL};
-    const sn_end_sigma last = {end_u, a->iterations > 0, a->sigma, a->sigma_used, v, a->update ? a->u : NULL, a->update ? a->v : NULL};
+    const sn_end_sigma last = {end_u, a->iterations > 0,         a->sigma,                 a->sigma_used, a->divisor,
+                               v,     a->update ? a->u : NULL, a->update ? a->v : NULL};
     for (int step = 1; step <= a->iterations; step++) {
         CUDA_TRY(sn_product_t(env, &s, a->w, u, v, end_v));
         if (step < a->iterations) CUDA_TRY(sn_product(env, &s, a->w, b, v, end_u));
     }
-    CUDA_TRY(sn_product(env, &s, a->w, b, v, last));
-    return sn_divide(env, &s, a->wn, a->w, a->sigma);
+    return sn_product(env, &s, a->w, b, v, last);
 }
 
 CUDA_REGISTER(spectral_norm)
 {
     t->spectral_norm_fwd = cuda_spectral_norm_fwd;
     t->spectral_norm_bwd = cuda_spectral_norm_bwd;
+    t->sigma_bwd = cuda_sigma_bwd;
 }

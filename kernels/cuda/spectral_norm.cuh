@@ -5,26 +5,24 @@
  * tiles are added in order.
  *
  *   column tile  COLUMN_ROWS rows x COLUMN_COLS columns: shares of W^T u, one row of `partial` for COLUMN_ROWS rows
- *   row tile     ROW_ROWS whole rows, a warp for each: W v, dot products of rows, what is added to rows
+ *   row tile     ROW_ROWS whole rows, a warp for each: W v, what is added to rows
  *
  * What a product is followed by needs no launch: the block that finishes a strip of column tiles as its last adds up the strip's
  * shares, the block that finishes a layer as its last does the rest (an `end`: a norm, sigma, a Jacobian). A strip at a time, as
  * one block would read all shares of a layer for longer than a launch takes.
  *
- * A row of the table that leaves w, u or v (the CPU refuses it) has no tiles: its elements are copied.
+ * A row of the table that leaves w, u or v (the CPU refuses it) has no tiles: its sigma is 0, its divisor 1, and it has no gradient.
  */
 #ifndef SAG_CUDA_SPECTRAL_NORM_CUH
 #define SAG_CUDA_SPECTRAL_NORM_CUH
 
 #include "kernels/cuda/cuda.cuh"
 
-#define SN_TINY_SIGMA 1e-30f
 #define SN_COLUMN_ROWS 64
 #define SN_COLUMN_COLS 128
 #define SN_ROW_ROWS 8
 #define SN_COLUMN_THREADS 128
 #define SN_ROW_THREADS (32 * SN_ROW_ROWS)
-#define SN_RANGE 4096 /* elements of the slab for a block of 256 threads */
 
 struct sn_layer {
     int64_t offset, rows, cols, u, v;
@@ -46,10 +44,6 @@ __device__ static inline sn_layer sn_layer_at(const sn_slab &s, int64_t i)
     const int32_t *t = s.layers + 5 * i;
     return {t[0], t[1], t[2], t[3], t[4]};
 }
-__device__ static inline bool sn_has_tiles(const sn_slab &s, int64_t i)
-{
-    return s.row_start[i + 1] > s.row_start[i];
-}
 /* The layer whose tiles include `tile`: the last i with start[i] <= tile. */
 __device__ static inline int64_t sn_find(const int64_t *start, int64_t count, int64_t tile)
 {
@@ -62,10 +56,6 @@ __device__ static inline int64_t sn_find(const int64_t *start, int64_t count, in
             high = middle;
     }
     return low;
-}
-__host__ __device__ static inline float sn_factor(float sigma)
-{
-    return fabsf(sigma) < SN_TINY_SIGMA ? 1.0f : 1.0f / sigma;
 }
 
 /* Four neighbours, zeros beyond `left`; 16 bytes at once where they lie so. */
@@ -88,24 +78,25 @@ __device__ static inline void sn_store4(float *to, const float (&from)[4], int64
     }
 }
 
-/* to = from, or zeros (from NULL). */
+/* to = from, or (from NULL) `bits` n times. */
 struct sn_fill {
     void *to;
     const void *from;
     int64_t n; /* of 4 bytes */
+    uint32_t bits;
 };
 /* Fills the slab's scratch and its tables, and `count` vectors on the way (at most SN_MOST_FILLS; to NULL or from: none). */
-#define SN_MOST_FILLS 5
+#define SN_MOST_FILLS 6
 int sn_start(sag_kernel_env *env, const spectral_norm_args *a, sn_slab *s, const sn_fill *fills, int count);
-/* Elements of no layer: to (+)= from. */
-int sn_copy_gaps(sag_kernel_env *env, const sn_slab *s, float *to, const float *from, int accumulate);
 
+/* spectral_norm_bwd.cu */
 int cuda_spectral_norm_bwd(sag_kernel_env *env, const spectral_norm_args *a);
+int cuda_sigma_bwd(sag_kernel_env *env, const sigma_bwd_args *a);
 
 /* --------------------------------------------------------------------------------- a layer's vectors, by a block */
 
 /*
- * <x, y> (y NULL: the sum of x) in f64, in every thread. Starts with a barrier. The order is one for all blocks: element i is in
+ * <x, y> in f64, in every thread. Starts with a barrier. The order is one for all blocks: element i is in
  * run i % 512, four runs to each of the first 128 threads, and runs are added as cuda_block_sum adds 512 threads.
  */
 __device__ static inline double sn_dot(const float *x, const float *y, int64_t n)
@@ -117,9 +108,9 @@ __device__ static inline double sn_dot(const float *x, const float *y, int64_t n
     if (tid < 128) {
 #pragma unroll 4
         for (int64_t i = tid * 4; i < n; i += 512) {
-            float p[4], q[4] = {1.0f, 1.0f, 1.0f, 1.0f};
+            float p[4], q[4];
             sn_load4(p, x + i, n - i);
-            if (y) sn_load4(q, y + i, n - i);
+            sn_load4(q, y + i, n - i);
             for (int j = 0; j < 4; j++) sum[j] += (double)p[j] * (double)q[j];
         }
     }
@@ -238,11 +229,9 @@ __global__ void __launch_bounds__(SN_COLUMN_THREADS) sn_product_t_kernel(sn_slab
     }
 }
 
-/* to (a slab like u): <x, y> of each row of each layer, then end; y: rows too, or one vector for all rows of a layer, in a slab
- * like v. */
+/* b (a slab like u) = W v, then end. */
 template <typename End>
-__global__ void __launch_bounds__(SN_ROW_THREADS)
-    sn_dots_kernel(sn_slab s, float *to, const float *x, const float *y, bool y_has_rows, End end)
+__global__ void __launch_bounds__(SN_ROW_THREADS) sn_product_kernel(sn_slab s, const float *w, float *b, const float *v, End end)
 {
     const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
     const int64_t tiles = s.row_start[s.n_layers];
@@ -250,17 +239,17 @@ __global__ void __launch_bounds__(SN_ROW_THREADS)
         const int64_t i = sn_find(s.row_start, s.n_layers, tile), r = (tile - s.row_start[i]) * SN_ROW_ROWS + warp;
         const sn_layer l = sn_layer_at(s, i);
         if (r < l.rows) {
-            const int64_t at = l.offset + r * l.cols, other = y_has_rows ? at : l.v;
+            const int64_t at = l.offset + r * l.cols;
             float sum = 0.0f;
 #pragma unroll 4
             for (int64_t c = lane * 4; c < l.cols; c += 128) {
                 float p[4], q[4];
-                sn_load4(p, x + at + c, l.cols - c);
-                sn_load4(q, y + other + c, l.cols - c);
+                sn_load4(p, w + at + c, l.cols - c);
+                sn_load4(q, v + l.v + c, l.cols - c);
                 for (int j = 0; j < 4; j++) sum = fmaf(p[j], q[j], sum);
             }
             sum = cuda_warp_sum(sum);
-            if (lane == 0) to[l.u + r] = sum;
+            if (lane == 0) b[l.u + r] = sum;
         }
         if (cuda_last_block(s.layer_count + i, (unsigned)(s.row_start[i + 1] - s.row_start[i]))) end(l, i);
     }
@@ -279,12 +268,7 @@ template <typename End> static int sn_product_t(sag_kernel_env *env, const sn_sl
 /* b = W v, then end. */
 template <typename End> static int sn_product(sag_kernel_env *env, const sn_slab *s, const float *w, float *b, const float *v, End end)
 {
-    return CUDA_LAUNCH(env, (sn_dots_kernel<End>), sn_row_blocks(s), SN_ROW_THREADS, 0, *s, b, w, v, false, end);
-}
-/* dots (a slab like u): <x, y> of each row of two slabs like w, then end. */
-template <typename End> static int sn_row_dots(sag_kernel_env *env, const sn_slab *s, float *dots, const float *x, const float *y, End end)
-{
-    return CUDA_LAUNCH(env, (sn_dots_kernel<End>), sn_row_blocks(s), SN_ROW_THREADS, 0, *s, dots, x, y, true, end);
+    return CUDA_LAUNCH(env, (sn_product_kernel<End>), sn_row_blocks(s), SN_ROW_THREADS, 0, *s, w, b, v, end);
 }
 
 #endif
