@@ -8,8 +8,8 @@ local noise_trainer = require "noise_trainer"
 
 local there, reason = core.cuda.is_available()
 
--- What hands activations on; those with weights have them second.
-local LAYERS <const> = { conv2d = true, upconv = true, convpool = true, add = false, relu = false, batch_norm = false,
+-- What hands activations on; those with weights have them second, and what they are divided by at this place.
+local LAYERS <const> = { conv2d = 5, upconv = 4, convpool = 4, add = false, relu = false, batch_norm = false,
     cond_batch_norm = false, mean_pool = false, attention = false, gated_add = false,
     global_sum_pool = false }
 
@@ -17,12 +17,15 @@ local LAYERS <const> = { conv2d = true, upconv = true, convpool = true, add = fa
 local function naively(f)
     local whole = {}
     local function rounded(x) return ops.cast(ops.cast(x, "bf16"), "f32") end
-    for name, has_weights in pairs(LAYERS) do
+    for name, sigma in pairs(LAYERS) do
         local layer = assert(ops[name], name)
         whole[name] = layer
         ops[name] = function(...)
             local given = table.pack(...)
-            if has_weights then given[2] = rounded(given[2]) end
+            if sigma then
+                given[2] = rounded(given[sigma] and ops.div(given[2], given[sigma]) or given[2])
+                given[sigma] = nil
+            end
             return rounded(layer(table.unpack(given, 1, given.n)))
         end
     end
