@@ -326,6 +326,10 @@ static void convolutions(void **state)
             s.in[1] = S4(t[i].k, t[i].r, t[i].r, t[i].c);
             if (bias) s.in[2] = S1(t[i].k);
             check(s);
+            spec divided = s; /* by w / sigma */
+            divided.in[4] = S1(1);
+            divided.fill[4] = POSITIVE;
+            if (bias) check(divided);
             /* with relu in front and a residual behind, y's size or half of it */
             const int64_t p = (t[i].h + 2 * t[i].pad - t[i].r) / t[i].stride + 1, q = (t[i].w + 2 * t[i].pad - t[i].r) / t[i].stride + 1;
             s.attr[3] = 1;
@@ -346,11 +350,33 @@ static void convolutions(void **state)
         s.in[1] = S4(u[i][4], 3, 3, u[i][3]);
         s.in[2] = S1(u[i][4]);
         check(s);
-        s.op = SAG_OP_convpool;
-        s.in[0] = S4(u[i][0], 2 * u[i][1], 2 * u[i][2], u[i][3]);
+        spec divided = s;
+        divided.in[3] = S1(1);
+        divided.fill[3] = POSITIVE;
+        check(divided);
+        s.op = divided.op = SAG_OP_convpool;
+        s.in[0] = divided.in[0] = S4(u[i][0], 2 * u[i][1], 2 * u[i][2], u[i][3]);
         check(s);
+        check(divided);
         s.attr[0] = 1;
         check(s);
+    }
+}
+
+/* The gradient of w / sigma over every size of w that its pieces of 4096 care for; of both, of either. */
+static void quotients(void **state)
+{
+    (void)state;
+    static const int64_t t[][2] = {{1, 1}, {3, 1}, {63, 65}, {64, 64}, {17, 241}, {125, 131}};
+    for (int i = 0; i < COUNT(t); i++) {
+        for (unsigned constant = 0; constant < 3; constant++) {
+            spec s = {.op = SAG_OP_conv2d, .constant = constant == 0 ? 0 : constant == 1 ? 1u << 1 : 1u << 4, .attr = {1, 0, 0}};
+            s.in[0] = S4(2, 2, 1, t[i][1]);
+            s.in[1] = S4(t[i][0], 1, 1, t[i][1]);
+            s.in[4] = S1(1);
+            s.fill[4] = POSITIVE;
+            check(s);
+        }
     }
 }
 
@@ -660,10 +686,10 @@ int main(void)
 {
     setenv("SAGAN_TEST_DEVICE", "cuda", 1);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(convolutions),   cmocka_unit_test(products),   cmocka_unit_test(pointwise),
-        cmocka_unit_test(norms),          cmocka_unit_test(pools),      cmocka_unit_test(shapes),
-        cmocka_unit_test(reductions),     cmocka_unit_test(softmaxes),  cmocka_unit_test(attention),
-        cmocka_unit_test(spectral),       cmocka_unit_test(embeddings_and_losses),
+        cmocka_unit_test(convolutions),   cmocka_unit_test(quotients),  cmocka_unit_test(products),
+        cmocka_unit_test(pointwise),      cmocka_unit_test(norms),      cmocka_unit_test(pools),
+        cmocka_unit_test(shapes),         cmocka_unit_test(reductions), cmocka_unit_test(softmaxes),
+        cmocka_unit_test(attention),      cmocka_unit_test(spectral),   cmocka_unit_test(embeddings_and_losses),
         cmocka_unit_test(random_numbers), cmocka_unit_test(optimizers), cmocka_unit_test(pixels),
         cmocka_unit_test(bad_indices),    cmocka_unit_test(every_op_has_a_case),
     };

@@ -2,7 +2,7 @@
  * The CUDA kernels of conv2d, upconv and convpool called as they are, without the engine above them: every way to multiply
  * (plain f32, tf32, bf16 on tensor cores, bf16 on a card that has none), sizes at the edges of tiles, channels that do
  * and do not fill 16 bytes, maps that start anywhere, destinations that are added to or not wanted, a ReLU of x and a sum
- * behind; the same bits twice.
+ * behind, weights that are divided by sigma; the same bits twice. And sigma_bwd, the gradient of that division.
  *
  * Measured against sums in double over plain loops: 3x3 on the upsampled map, 3x3 and then the mean.
  *   plain f32             the error of sums in f32
@@ -372,13 +372,22 @@ static double low_limit(const double *naive, const double *exact, const double *
 
 typedef int kernel(sag_kernel_env *env, const conv_args *a);
 
-static void call(const char *what, kernel *f, const conv_args *a, int tf32_mode)
+static sag_kernel_env env_of(int tf32_mode)
 {
-    sag_kernel_env env = {.stream = backend->stream(state_of_device), .threads = 1, .tf32 = tf32_mode, .scratch = get_scratch};
-    int result = f(&env, a);
+    return (sag_kernel_env){.stream = backend->stream(state_of_device), .threads = 1, .tf32 = tf32_mode, .scratch = get_scratch};
+}
+
+static void finish(const char *what, int result)
+{
     if (result == SAG_KERNEL_OK) result = backend->synchronize(state_of_device);
     if (result != SAG_KERNEL_OK) fail_msg("%s: result %d: %s", what, result, backend->last_error());
     while (scratches > 0) backend->free(state_of_device, scratch[--scratches]);
+}
+
+static void call(const char *what, kernel *f, const conv_args *a, int tf32_mode)
+{
+    sag_kernel_env env = env_of(tf32_mode);
+    finish(what, f(&env, a));
 }
 
 /*
@@ -430,8 +439,14 @@ static float positive(float x)
     return x < 0 ? 0 : x;
 }
 
-/* added < 0: not fused. */
-static void run_case(const conv_case *t, int added, const mode *m, uint64_t seed)
+static const float sigma_of_cases = 1.7f;
+static float divided(float w)
+{
+    return w / sigma_of_cases;
+}
+
+/* added < 0: not fused. divides: with sigma; then what is asked is the same by weights divided before. */
+static void run_case(const conv_case *t, int added, bool divides, const mode *m, uint64_t seed)
 {
     sizes z = sizes_of(t);
     const sag_kernel_table *table = backend->kernels;
@@ -443,13 +458,16 @@ static void run_case(const conv_case *t, int added, const mode *m, uint64_t seed
     map w = make_map(z.nw, SAG_F32, t->offset, seed + 4), b = make_map(t->k, SAG_F32, t->offset, seed + 5);
     map dw = make_map(z.nw, SAG_F32, t->offset, seed + 6), db = make_map(t->k, SAG_F32, t->offset, seed + 7);
     const bool fuses = added >= 0;
-    map residual = make_map(z.ny, m->act, t->offset, seed + 8);
+    map residual = make_map(z.ny, m->act, t->offset, seed + 8), sigma = make_map(1, SAG_F32, t->offset, 1);
+    sigma.host[0] = sigma_of_cases;
+    write_map(&sigma);
     if (fuses) { /* zeros among them: no gradient passes there */
         for (int64_t i = 0; i < z.nx; i += 7) x.host[i] = 0;
         write_map(&x);
     }
     float *inputs = rounded(x.host, z.nx, fuses ? positive : NULL);
-    numbers exact = plain_loops(t, inputs, w.host, dy.host);
+    float *weights = rounded(w.host, z.nw, divides ? divided : NULL);
+    numbers exact = plain_loops(t, inputs, weights, dy.host);
     if (fuses) fuse(&exact, t, x.host, residual.host, (addend)added);
     double limit_y = 1e-6, limit_dx = 1e-6, limit_dw = 2e-6;
     bool tensor_cores = !m->arch, round_weights = tensor_cores && (m->act == SAG_BF16 || m->tf32);
@@ -458,8 +476,8 @@ static void run_case(const conv_case *t, int added, const mode *m, uint64_t seed
         /* the naive way: rounded factors, exact sums, a rounded result */
         bool low = m->act == SAG_BF16;
         float *rx = rounded(inputs, z.nx, low ? NULL : tf32), *ry = rounded(dy.host, z.ny, low ? NULL : tf32);
-        float *rw = rounded(w.host, z.nw, !round_weights ? NULL : low ? bf16 : tf32);
-        float *ax = rounded(inputs, z.nx, fabsf), *aw = rounded(w.host, z.nw, fabsf), *ay = rounded(dy.host, z.ny, fabsf);
+        float *rw = rounded(weights, z.nw, !round_weights ? NULL : low ? bf16 : tf32);
+        float *ax = rounded(inputs, z.nx, fabsf), *aw = rounded(weights, z.nw, fabsf), *ay = rounded(dy.host, z.ny, fabsf);
         numbers naive = plain_loops(t, rx, rw, ry), most = plain_loops(t, ax, aw, ay);
         if (fuses) {
             float *beside = rounded(residual.host, z.ny, fabsf);
@@ -481,11 +499,12 @@ static void run_case(const conv_case *t, int added, const mode *m, uint64_t seed
 
     char what[160];
 #define WHAT(direction)                                                                                                          \
-    (snprintf(what, sizeof what, "%s%s %s {%lld,%lld,%lld,%lld} to %lld, %lldx%lld stride %lld, %s", fuses ? "fused " : "",      \
+    (snprintf(what, sizeof what, "%s%s%s %s {%lld,%lld,%lld,%lld} to %lld, %lldx%lld stride %lld, %s", fuses ? "fused " : "",    \
+              divides ? "divided " : "",                                                                                         \
               t->op == CONV ? "conv2d" : t->op == UPCONV ? "upconv" : "convpool", direction, (long long)t->n, (long long)t->h,   \
               (long long)t->w, (long long)t->c, (long long)t->k, (long long)t->r, (long long)t->s, (long long)t->stride, m->name), \
      what)
-    conv_args a = {.x = x.data, .w = w.data, .b = b.data, .y = y.data,
+    conv_args a = {.x = x.data, .w = w.data, .b = b.data, .y = y.data, .sigma = divides ? sigma.data : NULL,
                    .n = t->n, .h = t->h, .w_in = t->w, .c = t->c, .k = t->k, .r = t->r, .s = t->s,
                    .p = z.p / z.down, .q = z.q / z.down,
                    .stride = t->stride, .pad_h = t->pad, .pad_w = t->pad, .act = m->act,
@@ -513,8 +532,8 @@ static void run_case(const conv_case *t, int added, const mode *m, uint64_t seed
     }
 
     free_numbers(&exact);
-    free(inputs);
-    map *all[] = {&x, &dy, &y, &dx, &w, &b, &dw, &db, &residual};
+    free(inputs), free(weights);
+    map *all[] = {&x, &dy, &y, &dx, &w, &b, &dw, &db, &residual, &sigma};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free_map(all[i]);
 }
 
@@ -525,8 +544,9 @@ static void run_mode(const mode *m)
         skip();
     }
     if (m->arch) setenv("SAGAN_EMULATOR_ARCH", m->arch, 1);
-    for (int i = 0; i < CASES; i += m->every) run_case(&cases[i], -1, m, (uint64_t)(100 * i + 1));
-    for (int i = 0; i < FUSED; i += m->every) run_case(&fused[i].of, (int)fused[i].added, m, (uint64_t)(100 * i + 9001));
+    for (int i = 0; i < CASES; i += m->every) run_case(&cases[i], -1, i / m->every % 2, m, (uint64_t)(100 * i + 1));
+    for (int i = 0; i < FUSED; i += m->every)
+        run_case(&fused[i].of, (int)fused[i].added, i / m->every % 2, m, (uint64_t)(100 * i + 9001));
     if (m->arch) unsetenv("SAGAN_EMULATOR_ARCH");
 }
 
@@ -582,6 +602,63 @@ static void relu_keeps_nan(void **state)
     }
 }
 
+/* sigma_bwd from operands that start anywhere, each by itself: dw = g / sigma, in place too, dsigma = -<g, w> / sigma^2 with the
+ * same bits wherever they start; both added to; either alone. */
+static void run_quotient(int64_t n, const int *offset, bool in_place, bool adds, float *bits)
+{
+    map g = make_map(n, SAG_F32, offset[0], 1), w = make_map(n, SAG_F32, offset[1], 2), dw = make_map(n, SAG_F32, offset[2], 3);
+    map sigma = make_map(1, SAG_F32, offset[1], 4), dsigma = make_map(1, SAG_F32, offset[2], 5);
+    double *quotient = doubles(n), sum = 0, most = 0;
+    sigma.host[0] = -sigma_of_cases;
+    write_map(&sigma);
+    for (int64_t i = 0; i < n; i++) {
+        quotient[i] = (double)g.host[i] / (double)sigma.host[0] + (adds ? (double)dw.host[i] : 0);
+        sum -= (double)g.host[i] * (double)w.host[i], most += fabs((double)g.host[i] * (double)w.host[i]);
+    }
+    const double square = (double)sigma.host[0] * (double)sigma.host[0], want = sum / square + (adds ? (double)dsigma.host[0] : 0);
+    const sigma_bwd_args a = {.g = g.data, .w = w.data, .sigma = sigma.data, .dw = in_place ? g.data : dw.data, .dsigma = dsigma.data,
+                              .n = n, .accumulate_dw = adds, .accumulate_dsigma = adds};
+    sag_kernel_env env = env_of(0);
+    for (int which = 0; which < 3; which++) { /* dsigma alone, both, dw alone */
+        sigma_bwd_args one = a;
+        if (which == 0) one.dw = NULL;
+        if (which == 2) one.dsigma = NULL;
+        write_map(&g), write_map(&dw), write_map(&dsigma);
+        finish("sigma_bwd", backend->kernels->sigma_bwd(&env, &one));
+        float *got = read_map(in_place ? &g : &dw), *slope = read_map(&dsigma);
+        const double e = relative_error(got, quotient, n);
+        if (which == 0)
+            assert_memory_equal(got, in_place ? g.host : dw.host, (size_t)n * sizeof *got);
+        else if (!(e <= 2e-7))
+            fail_msg("sigma_bwd of %lld: dw is off by %.3g", (long long)n, e);
+        if (which == 2)
+            assert_true(slope[0] == dsigma.host[0]);
+        else if (!(fabs((double)slope[0] - want) <= 2e-7 * (most / square + fabs(want))))
+            fail_msg("sigma_bwd of %lld: dsigma is %.9g, not %.9g", (long long)n, (double)slope[0], want);
+        if (which < 2 && !isnan(*bits)) assert_true(slope[0] == *bits);
+        if (which < 2) *bits = slope[0];
+        free(got), free(slope);
+    }
+    free(quotient);
+    map *all[] = {&g, &w, &dw, &sigma, &dsigma};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free_map(all[i]);
+}
+
+static void quotients(void **state)
+{
+    (void)state;
+    static const int64_t lengths[] = {1, 3, 5, 1023, 4095, 4096, 4097, 3 * 4096 + 2};
+    static const int offsets[][3] = {{0, 0, 0}, {1, 1, 1}, {0, 3, 2}, {1, 0, 0}};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        for (int adds = 0; adds < 2; adds++) {
+            float bits = NAN;
+            for (size_t k = 0; k < sizeof offsets / sizeof *offsets; k++) {
+                run_quotient(lengths[i], offsets[k], false, adds, &bits);
+                if (!adds) run_quotient(lengths[i], offsets[k], true, false, &bits);
+            }
+        }
+}
+
 /* Without scratch memory: said, not crashed; the next call works. */
 static void *no_scratch(sag_kernel_env *env, size_t bytes)
 {
@@ -621,7 +698,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_f32),  cmocka_unit_test(tensor_cores_tf32), cmocka_unit_test(tensor_cores_bf16),
         cmocka_unit_test(plain_bf16), cmocka_unit_test(older_card_f32),    cmocka_unit_test(relu_keeps_nan),
-        cmocka_unit_test(scratch_may_fail),
+        cmocka_unit_test(quotients),  cmocka_unit_test(scratch_may_fail),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }
