@@ -189,14 +189,22 @@ CPU_INLINE void expand_tile(const resampling *j, const up_window *x, const bool 
     }
 }
 
+CPU_INLINE void large_differences(const up_window *x, const bool edge, const bool relu, int64_t c, int n, float *v,
+                                  int64_t kind)
+{
+#pragma GCC unroll 5
+    for (int r = 0; r < UP_WEIGHTS; r++)
+        up_large_row(x, edge, relu, up_plus[r], up_minus[r], r ? -1.0f : 1.0f, c, n, v + r * UP_WEIGHTS * kind, kind);
+}
+
 CPU_INLINE void reduce_tile(const resampling *j, const up_window *x, const bool edge, const bool relu, float *v)
 {
     for (int64_t c = 0; c < j->depth; c += CPU_LANES) {
         float *o = v + c / UP_STRIP * j->v_strip + c % UP_STRIP;
         if (c + CPU_LANES <= j->c)
-            up_large(x, edge, relu, c, CPU_LANES, o, j->kind);
+            large_differences(x, edge, relu, c, CPU_LANES, o, j->kind);
         else
-            up_large(x, edge, relu, c, c < j->c ? (int)(j->c - c) : 0, o, j->kind);
+            large_differences(x, edge, relu, c, c < j->c ? (int)(j->c - c) : 0, o, j->kind);
     }
 }
 

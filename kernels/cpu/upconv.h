@@ -50,38 +50,49 @@ CPU_INLINE cpu_vec up_pixel(const up_window *x, const bool edge, int row, int co
     return cpu_load_part(p + c, n);
 }
 
+/* Sets lines from .. to of the window at (i, j) of a map of h x w pixels. */
+static inline void up_window_lines(up_window *x, const float *map, int64_t h, int64_t w, int64_t image, int64_t i,
+                                   int64_t j, int from, int to)
+{
+    for (int r = from; r < to; r++)
+        x->line[r] = i + r >= 0 && i + r < h ? map + ((image * h + i + r) * w + j) * x->c : x->zeros;
+}
+/* And its columns, from j on. True if one of them is missing. */
+static inline bool up_window_columns(up_window *x, int64_t w, int64_t j, int columns)
+{
+    x->first = j < 0 ? -j : 0, x->last = w - 1 - j;
+    return x->first > 0 || x->last < columns - 1;
+}
+
 /* The six lines from (i, j) on of a map of h x w pixels, `rows` and `columns` of them looked at. True if one is missing
  * at the sides. */
 static inline bool up_window_at(up_window *x, const float *map, int64_t h, int64_t w, int64_t image, int64_t i,
                                 int64_t j, int rows, int columns)
 {
-    for (int r = 0; r < rows; r++)
-        x->line[r] = i + r >= 0 && i + r < h ? map + ((image * h + i + r) * w + j) * x->c : x->zeros;
-    x->first = j < 0 ? -j : 0, x->last = w - 1 - j;
-    return x->first > 0 || x->last < columns - 1;
+    up_window_lines(x, map, h, w, image, i, j, 0, rows);
+    return up_window_columns(x, w, j, columns);
 }
 
-/* The 25 differences that convpool's products want of 6x6 large pixels, or with relu of max(x, 0): to out + (5 row + column) * kind. */
-CPU_INLINE void up_large(const up_window *x, const bool edge, const bool relu, int64_t c, int n, float *out,
-                         int64_t kind)
+/* The lines of a 6x6 tile that a row of convpool's products is about: the sum of the two, then differences. */
+static const int up_plus[UP_WEIGHTS] = {2, 0, 1, 4, 5}, up_minus[UP_WEIGHTS] = {3, 2, 3, 2, 3};
+
+/* A row of the differences that convpool's products want of six columns of large pixels, or with relu of max(x, 0): to
+ * out + column * kind, from lines a and b of the window, a + sign b. */
+CPU_INLINE void up_large_row(const up_window *x, const bool edge, const bool relu, int a, int b, float sign, int64_t c,
+                             int n, float *out, int64_t kind)
 {
-    static const int plus[UP_WEIGHTS] = {2, 0, 1, 4, 5}, minus[UP_WEIGHTS] = {3, 2, 3, 2, 3};
-#pragma GCC unroll 5
-    for (int r = 0; r < UP_WEIGHTS; r++) {
-        cpu_vec d[6];
+    cpu_vec d[6];
 #pragma GCC unroll 6
-        for (int s = 0; s < 6; s++) {
-            cpu_vec a = up_pixel(x, edge, plus[r], s, c, n), b = up_pixel(x, edge, minus[r], s, c, n);
-            if (relu) a = cpu_relu(a), b = cpu_relu(b);
-            d[s] = r ? a - b : a + b;
-        }
-        float *o = out + r * UP_WEIGHTS * kind;
-        cpu_store(o, d[2] + d[3]);
-        cpu_store(o + kind, d[0] - d[2]);
-        cpu_store(o + 2 * kind, d[1] - d[3]);
-        cpu_store(o + 3 * kind, d[4] - d[2]);
-        cpu_store(o + 4 * kind, d[5] - d[3]);
+    for (int s = 0; s < 6; s++) {
+        cpu_vec p = up_pixel(x, edge, a, s, c, n), q = up_pixel(x, edge, b, s, c, n);
+        if (relu) p = cpu_relu(p), q = cpu_relu(q);
+        d[s] = p + sign * q;
     }
+    cpu_store(out, d[2] + d[3]);
+    cpu_store(out + kind, d[0] - d[2]);
+    cpu_store(out + 2 * kind, d[1] - d[3]);
+    cpu_store(out + 3 * kind, d[4] - d[2]);
+    cpu_store(out + 4 * kind, d[5] - d[3]);
 }
 
 int CPU_ISA(upconv_weights)(sag_kernel_env *env, const conv_args *a, bool pool); /* dw only */
