@@ -299,33 +299,36 @@ static void multiply(const resampling *j, const block *b, const product *p, int6
 
 /* --------------------------------------------------------------------------------- data to pixels */
 
-/* side x side pixels from (i0, j0) on, of those that the map has. */
-CPU_INLINE void store_pixels(const resampling *j, const cpu_vec *o, int64_t image, int64_t i0, int64_t j0,
-                             const int side, const bool masked, int64_t k)
+/* side x side pixels from (i0, j0) on, of those that the map has, n channels. whole: it has all. */
+CPU_INLINE void store_square(const resampling *j, const cpu_vec *o, int64_t image, int64_t i0, int64_t j0,
+                             const int side, const bool masked, const bool whole, int64_t k, const int64_t n)
 {
-    int64_t h = j->h << j->expand, w = j->width << j->expand, n = cpu_min64(CPU_LANES, j->k - k);
+    int64_t h = j->h << j->expand, w = j->width << j->expand;
     int64_t at = ((image * h + i0) * w + j0) * j->k + k, line = w * j->k;
     float *y = j->out + at;
     const float *x = masked ? j->mask + at : NULL;
-    cpu_vec scale = cpu_splat(j->scale), bias = j->bias ? cpu_load_part(j->bias + k, (int)n) : (cpu_vec){0};
-    if (i0 >= 0 && i0 + side <= h && j0 >= 0 && j0 + side <= w && n == CPU_LANES) {
+    cpu_vec scale = cpu_splat(j->scale), bias = j->bias ? cpu_load_part(j->bias + k, n) : (cpu_vec){0};
 #pragma GCC unroll 4
-        for (int r = 0; r < side; r++)
-#pragma GCC unroll 4
-            for (int s = 0; s < side; s++) {
-                cpu_vec v = scale * o[r * side + s] + bias;
-                if (masked) v = cpu_relu_gradient(cpu_load(x + r * line + s * j->k), v);
-                tile_store(y + r * line + s * j->k, v, CPU_LANES, NULL, j->accumulate);
-            }
-        return;
-    }
     for (int r = 0; r < side; r++)
-        for (int s = 0; s < side; s++)
-            if (i0 + r >= 0 && i0 + r < h && j0 + s >= 0 && j0 + s < w) {
-                cpu_vec v = scale * o[r * side + s] + bias;
-                if (masked) v = cpu_relu_gradient(cpu_load_part(x + r * line + s * j->k, n), v);
-                tile_store(y + r * line + s * j->k, v, (int)n, NULL, j->accumulate);
-            }
+#pragma GCC unroll 4
+        for (int s = 0; s < side; s++) {
+            if (!whole && (i0 + r < 0 || i0 + r >= h || j0 + s < 0 || j0 + s >= w)) continue;
+            cpu_vec v = scale * o[r * side + s] + bias;
+            if (masked) v = cpu_relu_gradient(cpu_load_part(x + r * line + s * j->k, n), v);
+            tile_store(y + r * line + s * j->k, v, (int)n, NULL, j->accumulate);
+        }
+}
+
+CPU_INLINE void store_pixels(const resampling *j, const cpu_vec *o, int64_t image, int64_t i0, int64_t j0,
+                             const int side, const bool masked, int64_t k)
+{
+    bool whole = i0 >= 0 && i0 + side <= j->h << j->expand && j0 >= 0 && j0 + side <= j->width << j->expand;
+    if (j->k - k < CPU_LANES)
+        store_square(j, o, image, i0, j0, side, masked, false, k, j->k - k);
+    else if (whole)
+        store_square(j, o, image, i0, j0, side, masked, true, k, CPU_LANES);
+    else
+        store_square(j, o, image, i0, j0, side, masked, false, k, CPU_LANES);
 }
 
 /* 4x4 large pixels of a tile from its 25 products. */
