@@ -2,18 +2,22 @@
  * upconv.c - upconv and convpool, forward and data gradient, by the products of upconv.h.
  *
  * Block by block of tiles: transform the pixels, 25 products with the transformed weights, transform back; neither
- * transformed map exists as a whole. A block is a run of rows of tiles, across images where these are small. Each
- * output is the same chain of sums however the work is cut.
+ * transformed map exists as a whole. Each thread has blocks of its own, which fit its L2, unless so many channels meet
+ * so few tiles that writing out all transformed weights would take longer than that saves. A block is a run of rows of
+ * tiles, across images where these are small. Each output is the same chain of sums however the work is cut.
  */
 #include "kernels/cpu/upconv.h"
 
 #include "kernels/cpu/patches.h"
 #include "kernels/cpu/taps.h"
 
-#define BLOCK_FLOATS 60000 /* of transformed data in a block, about, so that it stays in L2 beside the weights */
-#define WIDE (64 * 128)    /* more channels in times out: transformed weights would leave L2 */
-#define WIDE_TILES 256     /* of a block then: what they have to be worth transforming for */
-#define CHUNK 64           /* inner channels of one chain of sums, times the terms of a product */
+#define BLOCK_FLOATS 100000 /* of transformed data in a block, about, so that it stays in L2 beside the weights */
+#define OUTPUTS 64          /* channels whose products a block has at once */
+#define WIDE (64 * 128)     /* more channels in times out: transformed weights would leave L2 */
+#define WIDEST (256 * 256)  /* and L3 */
+#define MANY_TILES 512      /* for these it is worth to transform weights once and write them out, up to WIDEST */
+#define WIDE_TILES 256      /* of a block else: what they have to be worth transforming for */
+#define CHUNK 64            /* inner channels of one chain of sums, times the terms of a product */
 
 enum { TILE_ROW, SEAM_ROW, ROW_KINDS };
 
@@ -399,17 +403,22 @@ static void clear_spare(const resampling *j, float *m)
     for (int64_t p = 0; p < j->out_kinds; p++) gemm_clear(m + p * j->kind + spare_tile(j) * UP_STRIP, UP_STRIP);
 }
 
-/* Weights are transformed once; each thread has its own block. */
+/* Weights are transformed once. Each thread has its own block, whose products are made and stored OUTPUTS channels at a
+ * time. */
 static void run_narrow(const resampling *j, int64_t all, float *u, float *memory, int threads)
 {
-    int64_t strips = cpu_ceil_div(j->k, GEMM_NR), k_strips = cpu_ceil_div(j->k, UP_STRIP);
-    int64_t v_floats = cpu_ceil_div(j->c, UP_STRIP) * j->v_strip, own = v_floats + k_strips * j->m_strip;
+    int64_t strips = cpu_ceil_div(j->k, GEMM_NR), chunks = cpu_ceil_div(j->depth, CHUNK);
+    int64_t m_strips = cpu_ceil_div(cpu_min64(j->k, OUTPUTS), UP_STRIP);
+    int64_t v_floats = cpu_ceil_div(j->c, UP_STRIP) * j->v_strip, own = v_floats + m_strips * j->m_strip;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
 #pragma omp for schedule(static)
-        for (int64_t s = 0; s < strips; s++) transform_weights(j, s * GEMM_NR, 0, j->depth, u + s * j->u_strip);
+        for (int64_t piece = 0; piece < strips * chunks; piece++) {
+            int64_t s = piece / chunks, c = piece % chunks * CHUNK, k = s * GEMM_NR;
+            transform_weights(j, k, c, cpu_min64(CHUNK, j->depth - c), u + s * j->u_strip + c * strip_width(j, k));
+        }
         float *v = memory + omp_get_thread_num() * own, *m = v + v_floats;
-        for (int64_t s = 0; s < k_strips; s++) clear_spare(j, m + s * j->m_strip);
+        for (int64_t s = 0; s < m_strips; s++) clear_spare(j, m + s * j->m_strip);
 #pragma omp for schedule(dynamic)
         for (int64_t g = 0; g < all; g += j->rows) {
             block b = block_at(j, g, all);
@@ -417,16 +426,18 @@ static void run_narrow(const resampling *j, int64_t all, float *u, float *memory
                 tile_line line = line_at(j, &b, i);
                 transform_line(j, &line, v);
             }
-            for (int i = 0; i < j->out_kinds; i++) {
-                product p = product_of(j, i);
-                for (int64_t s = 0; s < strips; s++)
-                    for (int64_t c = 0; c < j->depth; c += CHUNK) {
-                        int64_t k = s * GEMM_NR;
-                        multiply(j, &b, &p, k, c, cpu_min64(CHUNK, j->depth - c),
-                                 u + s * j->u_strip + c * strip_width(j, k), v, m + k / UP_STRIP * j->m_strip, c > 0);
-                    }
+            for (int64_t k0 = 0; k0 < j->k; k0 += OUTPUTS) {
+                int64_t k1 = cpu_min64(j->k, k0 + OUTPUTS);
+                for (int i = 0; i < j->out_kinds; i++) {
+                    product p = product_of(j, i);
+                    for (int64_t k = k0; k < k1; k += GEMM_NR)
+                        for (int64_t c = 0; c < j->depth; c += CHUNK)
+                            multiply(j, &b, &p, k, c, cpu_min64(CHUNK, j->depth - c),
+                                     u + k / GEMM_NR * j->u_strip + c * strip_width(j, k), v,
+                                     m + (k - k0) / UP_STRIP * j->m_strip, c > 0);
+                }
+                store_block(j, &b, k0, k1, m);
             }
-            store_block(j, &b, 0, j->k, m);
         }
     }
 }
@@ -472,10 +483,11 @@ static int run(sag_kernel_env *env, resampling *j)
     int64_t in_kinds = j->expand ? 16 : UP_PRODUCTS;
     j->out_kinds = j->expand ? UP_PRODUCTS : 9;
     j->depth = round_up(j->c, UP_DEPTH);
-    int64_t all = j->n * j->image_rows, c_strips = cpu_ceil_div(j->c, UP_STRIP),
-            k_strips = cpu_ceil_div(j->k, UP_STRIP);
-    bool wide = j->c * j->k > WIDE;
-    int64_t line_floats = (in_kinds * c_strips + j->out_kinds * k_strips) * UP_STRIP * j->columns[TILE_ROW];
+    int64_t all = j->n * j->image_rows, c_strips = cpu_ceil_div(j->c, UP_STRIP);
+    int64_t m_strips = cpu_ceil_div(cpu_min64(j->k, OUTPUTS), UP_STRIP);
+    int64_t tiles = j->n * cpu_ceil_div(j->h, 2) * j->columns[TILE_ROW];
+    bool wide = j->c * j->k > (tiles < MANY_TILES ? WIDE : WIDEST);
+    int64_t line_floats = (in_kinds * c_strips + j->out_kinds * m_strips) * UP_STRIP * j->columns[TILE_ROW];
     j->rows = wide ? WIDE_TILES / j->columns[TILE_ROW] : BLOCK_FLOATS / line_floats;
     if (j->rows < 1) j->rows = 1;
     int64_t blocks = cpu_ceil_div(all, cpu_min64(j->rows, all));
@@ -490,7 +502,7 @@ static int run(sag_kernel_env *env, resampling *j)
     if (wide)
         own = UP_STRIP / GEMM_NR * j->u_strip + j->m_strip;
     else
-        own = v_floats + k_strips * j->m_strip, shared = cpu_ceil_div(j->k, GEMM_NR) * j->u_strip;
+        own = v_floats + m_strips * j->m_strip, shared = cpu_ceil_div(j->k, GEMM_NR) * j->u_strip;
     int threads = j->n * j->h * j->width * j->c * j->k < 32768 ? 1 : env->threads;
     float *memory = env->scratch(env, (size_t)(zeros + shared + threads * own + UP_STRIP) * sizeof *memory);
     if (!memory) return SAG_KERNEL_NO_MEMORY;
