@@ -17,6 +17,7 @@
 #define WIDEST (256 * 256)  /* and L3 */
 #define MANY_TILES 512      /* for these it is worth to transform weights once and write them out, up to WIDEST */
 #define WIDE_TILES 256      /* of a block else: what they have to be worth transforming for */
+#define PAST (24 << 20)     /* bytes of output that leave the caches before anyone reads them */
 #define CHUNK 64            /* inner channels of one chain of sums, times the terms of a product */
 
 enum { TILE_ROW, SEAM_ROW, ROW_KINDS };
@@ -29,6 +30,7 @@ typedef struct resampling {
     bool expand, turned; /* turned: the data gradient; taps reversed, and `k` is the last dimension of w */
     bool relu;           /* of what reduce takes in */
     int accumulate;
+    bool past; /* the output, in whole lines, goes past the caches: it is more than they hold */
     float scale;
     int64_t c, k;        /* channels in and out of the products */
     int64_t n, h, width; /* the small map */
@@ -319,6 +321,12 @@ CPU_INLINE void store_square(const resampling *j, const cpu_vec *o, int64_t imag
             if (!whole && (i0 + r < 0 || i0 + r >= h || j0 + s < 0 || j0 + s >= w)) continue;
             cpu_vec v = scale * o[r * side + s] + bias;
             if (masked) v = cpu_relu_gradient(cpu_load_part(x + r * line + s * j->k, n), v);
+#if CPU_LANES == 16
+            if (whole && j->past) {
+                _mm512_stream_ps(y + r * line + s * j->k, (__m512)v);
+                continue;
+            }
+#endif
             tile_store(y + r * line + s * j->k, v, (int)n, NULL, j->accumulate);
         }
 }
@@ -393,6 +401,9 @@ static void store_block(const resampling *j, const block *b, int64_t k0, int64_t
         tile_line line = line_at(j, b, g);
         (j->expand ? store_expanded : store_reduced)(j, &line, k0, k1, m);
     }
+#if CPU_LANES == 16
+    if (j->past) _mm_sfence(); /* stores past the caches are seen after the next barrier only with this */
+#endif
 }
 
 /* ------------------------------------------------------------------------------------------- whole */
@@ -507,6 +518,8 @@ static int run(sag_kernel_env *env, resampling *j)
     float *memory = env->scratch(env, (size_t)(zeros + shared + threads * own + UP_STRIP) * sizeof *memory);
     if (!memory) return SAG_KERNEL_NO_MEMORY;
     gemm_clear(memory, zeros);
+    int64_t out_pixels = j->n * j->h * j->width << 2 * j->expand;
+    j->past = j->k % 16 == 0 && (uintptr_t)j->out % 64 == 0 && !j->accumulate && out_pixels * j->k * 4 >= PAST;
     double across = (double)j->columns[TILE_ROW], down = (double)cpu_ceil_div(j->h, 2);
     if (j->expand) across = 4 * across + (double)j->columns[SEAM_ROW], down = 4 * down + (double)(j->h / 2);
     env->flops = (j->expand ? 2 : 2 * UP_PRODUCTS) * across * down * (double)(j->n * j->c * j->k);
