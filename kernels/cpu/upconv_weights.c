@@ -222,7 +222,7 @@ static void cut(weights_job *j)
     j->rows = j->step = 1;
     if (c * k <= NARROW && c <= NARROW_SIDE && k <= NARROW_SIDE) {
         j->rows = j->step = UP_WEIGHTS;
-        j->slices = blocks < 64 ? cpu_min64(blocks, 8) : cpu_min64(blocks / 8, 32);
+        j->slices = cpu_min64(blocks < 16 ? 4 : blocks < 64 ? 8 : blocks / 8, cpu_min64(blocks, 32));
     } else if (tiles <= WHOLE_TILES && cpu_ceil_div(c, WHOLE_RANGE) * cpu_ceil_div(k, WHOLE_RANGE) >= WHOLE_PIECES) {
         large->range = cpu_min64(c, WHOLE_RANGE), small->range = cpu_min64(k, WHOLE_RANGE);
         j->rows = UP_WEIGHTS;
