@@ -253,18 +253,18 @@ static void large_batches_are_their_images(void **state)
     const int64_t n = 100, side = 32, few = 3, many = 16, in_floats = side * side * few,
                   out_floats = 4 * side * side * many;
     sag_tensor *x = make_tensor(sag_shape4(n, side, side, few), 71), *w = make_tensor(sag_shape4(many, 3, 3, few), 72);
-    sag_tensor *b = make_tensor(sag_shape1(many), 73), *y = apply(SAG_OP_upconv, (sag_tensor *[]){x, w, b}, NULL);
+    sag_tensor *b = make_tensor(sag_shape1(many), 73), *y = apply(SAG_OP_upconv, (sag_tensor *[4]){x, w, b}, NULL);
     sag_tensor *u = make_tensor(sag_shape4(n, 2 * side, 2 * side, many), 74),
                *v = make_tensor(sag_shape4(few, 3, 3, many), 75);
     assert_ok(sag_tensor_require_grad(u));
-    sag_tensor *z = apply(SAG_OP_convpool, (sag_tensor *[]){u, v, NULL}, (double[]){1});
+    sag_tensor *z = apply(SAG_OP_convpool, (sag_tensor *[4]){u, v, NULL}, (double[]){1});
     assert_ok(sag_tape_backward_from(z, x));
     for (int64_t i = 0; i < n; i += 33) {
         sag_tensor *x1 = make_tensor_from(sag_shape4(1, side, side, few), f32(x) + i * in_floats);
         sag_tensor *u1 = make_tensor_from(sag_shape4(1, 2 * side, 2 * side, many), f32(u) + i * out_floats);
-        sag_tensor *y1 = apply(SAG_OP_upconv, (sag_tensor *[]){x1, w, b}, NULL);
+        sag_tensor *y1 = apply(SAG_OP_upconv, (sag_tensor *[4]){x1, w, b}, NULL);
         assert_ok(sag_tensor_require_grad(u1));
-        sag_tensor *z1 = apply(SAG_OP_convpool, (sag_tensor *[]){u1, v, NULL}, (double[]){1});
+        sag_tensor *z1 = apply(SAG_OP_convpool, (sag_tensor *[4]){u1, v, NULL}, (double[]){1});
         assert_ok(sag_tape_backward_from(z1, x1));
         size_t bytes = (size_t)out_floats * sizeof(float);
         assert_memory_equal(f32(y) + i * out_floats, f32(y1), bytes);
