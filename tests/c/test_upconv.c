@@ -198,7 +198,8 @@ static void sigma_divides_the_weights(void **state)
 {
     (void)state;
     const sag_op ops[] = {SAG_OP_upconv, SAG_OP_convpool};
-    for (int i = 0; i < 2 * CASES; i++) {
+    const int count = testing_device() == SAG_CPU ? CASES : 6; /* the large ones are there for the CPU's ways */
+    for (int i = 0; i < 2 * count; i++) {
         const sag_op op = ops[i % 2];
         sag_tensor *in[4], *results[2][5];
         case_tensors(&cases[i / 2], 1 + i % 2, 71, in);
