@@ -12,7 +12,13 @@ static const fused_case cases[] = {
     {1, 5, 4, 260, 40}, {140, 4, 2, 96, 96},                      /* weights too many to keep transformed */
     {2, 5, 6, 20, 100}, {1, 5, 4, 1000, 4},  {86, 2, 2, 1000, 4}, /* outputs, weight gradients in parts */
 };
-enum { CASES = sizeof cases / sizeof *cases };
+enum { CASES = sizeof cases / sizeof *cases, CPU_ALONE = 3 };
+
+/* The last ones are the CPU's parts; a card sums 1000 channels in one chain, which test_conv_cuda measures. */
+static int case_count(void)
+{
+    return testing_device() == SAG_CPU ? CASES : CASES - CPU_ALONE;
+}
 
 /* y {n,h,w,k} = 3x3 convolution with padding 1 of x {n,h,w,c}, in double */
 static void plain_conv(const double *x, const float *w, const float *b, int64_t n, int64_t h, int64_t v, int64_t c,
@@ -54,7 +60,7 @@ static void release_three(sag_tensor **in)
 static void upconv_is_upsample_then_conv(void **state)
 {
     (void)state;
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < case_count(); i++) {
         const fused_case *t = &cases[i];
         sag_tensor *in[4];
         case_tensors(t, 1, (uint64_t)(7 * i), in);
@@ -77,7 +83,7 @@ static void upconv_is_upsample_then_conv(void **state)
 static void convpool_is_conv_then_mean(void **state)
 {
     (void)state;
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < case_count(); i++) {
         const fused_case *t = &cases[i];
         sag_tensor *in[4];
         case_tensors(t, 2, (uint64_t)(7 * i + 3), in);
@@ -119,7 +125,7 @@ static void backward_is_the_adjoint(void **state)
     (void)state;
     const sag_op ops[] = {SAG_OP_upconv, SAG_OP_convpool};
     for (int o = 0; o < 2; o++)
-        for (int i = 0; i < CASES; i++) {
+        for (int i = 0; i < case_count(); i++) {
             sag_tensor *in[4];
             case_tensors(&cases[i], o ? 2 : 1, 31, in);
             sag_tensor *use[4] = {in[0], in[1], NULL};
@@ -148,7 +154,7 @@ static void backward_is_the_adjoint(void **state)
 static void folded_relu_is_relu_before(void **state)
 {
     (void)state;
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < case_count(); i++) {
         sag_tensor *in[4], *y[2], *gradients[2][3];
         case_tensors(&cases[i], 2, 61, in);
         float *x = edit_f32(in[0]);
@@ -193,6 +199,13 @@ static void folded_relu_is_relu_before(void **state)
     }
 }
 
+static double norm_of(const sag_tensor *t)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < sag_tensor_numel(t); i++) sum += (double)f32(t)[i] * (double)f32(t)[i];
+    return sqrt(sum);
+}
+
 /* y and all gradients are those by w / sigma, divided by an op of its own, after one call and after two. */
 static void sigma_divides_the_weights(void **state)
 {
@@ -223,10 +236,12 @@ static void sigma_divides_the_weights(void **state)
                 results[way][j] = make_tensor_from(sag_tensor_shape(in[j]), f32(sag_tensor_grad(in[j])));
         }
         for (int j = 0; j < 5; j++) {
-            const double e = relative_error_f32(f32(results[0][j]), f32(results[1][j]), sag_tensor_numel(results[0][j]));
-            if (!(e <= (j == 3 ? 2e-5 : 3e-6))) fail_msg("case %d: result %d is off by %.3g", i / 2, j, e);
-            for (int way = 0; way < 2; way++) sag_tensor_release(results[way][j]);
+            double e = relative_error_f32(f32(results[0][j]), f32(results[1][j]), sag_tensor_numel(results[0][j]));
+            if (j == 3) /* a sum of both signs: of what it is at most, |dw| |w| / sigma */
+                e *= fabs((double)f32(results[1][3])[0]) * 1.7 / (norm_of(results[1][1]) * norm_of(in[1]));
+            if (!(e <= 3e-6)) fail_msg("case %d: result %d is off by %.3g", i / 2, j, e);
         }
+        for (int j = 0; j < 10; j++) sag_tensor_release(results[j % 2][j / 2]);
         sag_tensor_release(in[3]);
         release_three(in);
     }
@@ -235,7 +250,7 @@ static void sigma_divides_the_weights(void **state)
 static void threads_do_not_matter(void **state)
 {
     (void)state;
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < case_count(); i++) {
         sag_tensor *in[4];
         case_tensors(&cases[i], 1, 41, in);
         check_threads(SAG_OP_upconv, in, NULL, 7);
