@@ -12,6 +12,7 @@
 
 #define OWN_FLOATS 100000 /* of transformed data in a block of one thread, about: with weights beside it in L2 */
 #define OWN_TILES 28      /* but no fewer tiles that use weights on their way through */
+#define OUTPUTS 64        /* channels whose products such a block has at once */
 #define SHARED_TILES 64   /* in a block that the threads share */
 #define WIDE (128 * 256)  /* more channels in times out: the transformed weights are not stored */
 #define CHAIN_STRIPS 2
@@ -174,7 +175,34 @@ static int64_t take(int64_t *taken, int64_t tiles)
     return first;
 }
 
-/* Each thread has its own blocks; transformed weights are stored. */
+/* The maps that a thread's blocks come from and go to. */
+typedef struct own_grids {
+    tile_grid in, out, beside;
+    bool comes; /* `beside` is read */
+} own_grids;
+
+/* Outputs k0 .. k1 of a block: the products of what is in v, by way of m to y. With the last ones, the pixels of the block
+ * from `next` on are asked for. */
+static void own_outputs(const wino_conv *j, const own_grids *g, int64_t first, int64_t tiles, int64_t next, int64_t k0,
+                        int64_t k1, const float *v, const float *u, float *m)
+{
+    for (int f = 0; f < WINO_FREQS; f++) {
+        if (k1 == j->k) tile_grid_prefetch(&g->in, next, j->tiles, f, WINO_FREQS, 0, j->c, 0);
+        tile_grid_prefetch(&g->out, first, tiles, f, WINO_FREQS, k0, k1 - k0, 1);
+        if (g->comes) tile_grid_prefetch(&g->beside, first, tiles, f, WINO_FREQS, k0, k1 - k0, 0);
+        for (int64_t k = k0; k < k1; k += GEMM_NR)
+            for (int64_t c = 0, depth, width = strip_width(j, k), s = k - k0; c < j->depth; c += depth) {
+                depth = chain_depth(j, c);
+                multiply(j, round_up(tiles, 2), depth, width,
+                         v + f * j->v_at.freq + c / WINO_STRIP * j->v_at.strip,
+                         u + f * j->u_freq + k * j->depth + c * width,
+                         m + f * j->m_at.freq + s / WINO_STRIP * j->m_at.strip + s % WINO_STRIP, c > 0);
+            }
+    }
+    for (int64_t t = 0; t < tiles; t++) store_tile(j, first + t, k0, k1, m + t * WINO_STRIP);
+}
+
+/* Each thread has its own blocks, of whose outputs it makes OUTPUTS at a time; transformed weights are stored. */
 static int run_own(sag_kernel_env *env, const wino_conv *j)
 {
     int64_t v_floats = WINO_FREQS * j->v_at.freq, floats = v_floats + WINO_FREQS * j->m_at.freq;
@@ -182,10 +210,10 @@ static int run_own(sag_kernel_env *env, const wino_conv *j)
     float *memory = env->scratch(env, (size_t)(env->threads * floats) * sizeof *memory);
     if (!u || !memory) return SAG_KERNEL_NO_MEMORY;
     int64_t chains = cpu_ceil_div(j->depth, CHAIN), strips = cpu_ceil_div(j->k, GEMM_NR), taken = 0;
-    tile_grid in = wino_grid(&j->in, j->in.x, j->in.h, j->in.w, j->c);
-    tile_grid out = wino_grid(&j->in, j->y, j->out_h, j->out_w, j->k), beside = out;
-    beside.x = j->beside;
-    bool comes = j->finish == MASK || j->finish == ADD;
+    own_grids g = {.in = wino_grid(&j->in, j->in.x, j->in.h, j->in.w, j->c),
+                   .out = wino_grid(&j->in, j->y, j->out_h, j->out_w, j->k),
+                   .beside = wino_grid(&j->in, j->beside, j->out_h, j->out_w, j->k),
+                   .comes = j->finish == MASK || j->finish == ADD};
 #pragma omp parallel num_threads(env->threads) if (env->threads > 1)
     {
 #pragma omp for schedule(static)
@@ -197,21 +225,10 @@ static int run_own(sag_kernel_env *env, const wino_conv *j)
         int64_t first = take(&taken, j->tiles);
         for (int64_t next; first < j->in.tiles; first = next) {
             next = take(&taken, j->tiles);
-            int64_t tiles = cpu_min64(j->tiles, j->in.tiles - first), even = round_up(tiles, 2);
-            for (int64_t t = 0; t < even; t++) load_tile(j, first + t, 0, j->c, v + t * WINO_STRIP);
-            for (int f = 0; f < WINO_FREQS; f++) {
-                tile_grid_prefetch(&in, next, j->tiles, f, WINO_FREQS, 0, j->c, 0);
-                tile_grid_prefetch(&out, first, tiles, f, WINO_FREQS, 0, j->k, 1);
-                if (comes) tile_grid_prefetch(&beside, first, tiles, f, WINO_FREQS, 0, j->k, 0);
-                for (int64_t k = 0; k < j->k; k += GEMM_NR)
-                    for (int64_t c = 0, depth, width = strip_width(j, k); c < j->depth; c += depth) {
-                        depth = chain_depth(j, c);
-                        multiply(j, even, depth, width, v + f * j->v_at.freq + c / WINO_STRIP * j->v_at.strip,
-                                 u + f * j->u_freq + k * j->depth + c * width,
-                                 m + f * j->m_at.freq + k / WINO_STRIP * j->m_at.strip + k % WINO_STRIP, c > 0);
-                    }
-            }
-            for (int64_t t = 0; t < tiles; t++) store_tile(j, first + t, 0, j->k, m + t * WINO_STRIP);
+            int64_t tiles = cpu_min64(j->tiles, j->in.tiles - first);
+            for (int64_t t = 0; t < round_up(tiles, 2); t++) load_tile(j, first + t, 0, j->c, v + t * WINO_STRIP);
+            for (int64_t k = 0; k < j->k; k += OUTPUTS)
+                own_outputs(j, &g, first, tiles, next, k, cpu_min64(j->k, k + OUTPUTS), v, u, m);
         }
     }
     return SAG_KERNEL_OK;
@@ -283,10 +300,10 @@ static int run(sag_kernel_env *env, wino_conv *j)
     j->in.zeros = memory;
     env->flops = 2.0 * WINO_FREQS * (double)(j->in.tiles * j->c * j->k);
     bool shared = j->c * j->k > WIDE || j->in.tiles < env->threads * OWN_TILES;
-    int64_t each = OWN_FLOATS / (WINO_FREQS * (j->c + j->k));
+    int64_t each = OWN_FLOATS / (WINO_FREQS * (j->c + cpu_min64(j->k, OUTPUTS)));
     cut(j, shared ? SHARED_TILES : each > OWN_TILES ? each : OWN_TILES, shared ? 1 : env->threads);
     j->v_at = wino_layout_of(round_up(j->tiles, 2), j->c);
-    j->m_at = wino_layout_of(round_up(j->tiles, 2), shared ? WINO_STRIP : j->k);
+    j->m_at = wino_layout_of(round_up(j->tiles, 2), shared ? WINO_STRIP : cpu_min64(j->k, OUTPUTS));
     j->u_freq = (shared ? CHAIN * WINO_STRIP : j->depth * round_up(j->k, CPU_LANES)) + 16;
     return (shared ? run_shared : run_own)(env, j);
 }
