@@ -2,8 +2,8 @@
  * conv.c - conv2d, upconv and convpool. x {N,H,W,C}, w {K,R,S,C}, b {K} or absent, y {N,P,Q,K}. With sigma {1} the
  * convolution is by w / sigma, which is never stored.
  *
- * dx needs w, and x too if a ReLU is fused, whose mask x is; dw needs x, db and the residual's gradient neither: each is
- * kept only if the gradient that reads it is wanted. A frozen w records nothing but what dx needs.
+ * dx needs w, and x too if a ReLU is fused, whose mask x is; dw needs x, and with sigma w; db and the residual's gradient
+ * neither: each is kept only if the gradient that reads it is wanted. A frozen w records nothing but what dx needs.
  */
 #include "engine/ops/check.h"
 
