@@ -75,6 +75,8 @@ end
 ------------------------------------------------------------------------------------------------------ clients
 
 local function drop(self, client)
+    local critical <const> = self.critical
+    self.critical = true -- a command may be running; what ends it must not leave a closed socket in the lists
     client.gone, client.pauses = true, false
     client.socket:close()
     for i, other in ipairs(self.clients) do
@@ -83,6 +85,7 @@ local function drop(self, client)
             table.remove(self.sockets, i + 1)
         end
     end
+    self.critical = critical
 end
 
 --- Sends a message; a client that cannot be told an answer is dropped.

@@ -1,6 +1,8 @@
 --- Drives the program sagan-lua in a folder of its own, as a user would.
 local core = require "sagan.core"
-local system = core.system
+local system, socket = core.system, core.socket
+
+local PATIENCE <const> = 120 -- seconds; only a test that fails waits so long
 
 local driver = {}
 driver.__index = driver
@@ -30,13 +32,15 @@ end
 
 function driver:read(name) return assert(system.read(self:at(name))) end
 
---- Runs a line of bash in the folder, in which $SAGAN is the program: all that is printed, exit code. A sanitizer that lua5.4
---- had to be given is taken away again: the program has its own, and bash and tar are not ours to check.
+--- Runs a line of bash in the folder, in which $SAGAN is the program: all that is printed, exit code; 124 after minutes. A
+--- sanitizer that lua5.4 had to be given is taken away again: the program has its own, and bash and tar are not ours to check.
 function driver:shell(line)
-    local script = self:write("line.sh", ("unset LD_PRELOAD; cd '%s'; SAGAN='%s'\n%s\n"):format(self.root, driver.program, line))
-    local pipe = assert(io.popen(("bash '%s' 2>&1"):format(script)))
+    local script = self:write("line.sh", ("cd '%s'; SAGAN='%s'\n%s\n"):format(self.root, driver.program, line))
+    local pipe = assert(io.popen(("unset LD_PRELOAD; exec timeout --foreground -k 9 %d bash '%s' 2>&1"):format(
+        2 * PATIENCE, script)))
     local text = pipe:read("a")
     local _, _, code = pipe:close()
+    if code == 124 then text = ("%s\nended after %d s: %s"):format(text, 2 * PATIENCE, line) end
     return text, code
 end
 
@@ -55,12 +59,13 @@ end
 
 --- Waits until f returns something true, and returns that; `what` for the message when that takes minutes.
 function driver:await(what, f)
-    for _ = 1, 6000 do
+    local stop = system.now() + PATIENCE
+    while true do
         local value = f()
         if value then return value end
-        os.execute("sleep 0.02")
+        if system.now() > stop then error(("waited %d s in vain for %s"):format(PATIENCE, what), 2) end
+        socket.wait({}, 0.02)
     end
-    error("waited in vain for " .. what, 2)
 end
 
 --- Waits for the end of what start began: exit code, all that it printed.

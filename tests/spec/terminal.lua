@@ -1,12 +1,13 @@
 --- Drives a program in a terminal (tmux), as hands and eyes would: keys go in, the screen is looked at until it shows what is
 --- waited for. No test sleeps for a fixed time.
-local system = require "sagan.core".system
+local core = require "sagan.core"
+local system, socket = core.system, core.socket
 
 local terminal = {}
 terminal.__index = terminal
 
 local PATIENCE <const> = 60 -- seconds; only a test that fails waits so long
-local PAUSE <const> = "sleep 0.03"
+local PAUSE <const> = 0.03
 
 --- Whether there is a tmux on this machine.
 function terminal.is_here() return (os.execute("command -v tmux >/dev/null 2>&1")) == true end
@@ -85,7 +86,7 @@ function terminal:shows(text)
         local screen = self:screen()
         if screen:find(text, 1, true) then return screen end
         if system.now() > stop then error(("'%s' is not shown after %d s:%s"):format(text, PATIENCE, screen), 2) end
-        os.execute(PAUSE)
+        socket.wait({}, PAUSE)
     end
 end
 
