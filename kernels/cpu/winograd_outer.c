@@ -3,28 +3,34 @@
  * (A dy A^T) * (B^T x B)] G. winograd.h has the algebra.
  *
  * Narrow layers: a piece of work is a slice of the tiles, which block by block are transformed and add their 36
- * products to the slice's sums. Wide layers: the threads share a block's transformed tiles and a piece is a range of K
- * times one of C, whose sums fit L2 and become dw at once where one block is all. Slices, blocks and ranges depend on
- * the shape alone and are added in order, so the result is bit-equal for any number of threads.
+ * products to the slice's sums. Others take one row of the frequencies at a time: its sums and its data stay in L2
+ * beside all channels of a range, and what two threads share are the pixels. Very wide layers of few tiles: the threads
+ * share all transformed tiles, and a piece is a range of K times one of C, whose sums fit L2 and become dw at once.
+ * Slices, blocks, rows and ranges depend on the shape alone and are added in order, so the result is bit-equal for any
+ * number of threads.
  */
 #include "kernels/cpu/winograd.h"
 
 #include "kernels/cpu/winograd_transform.h"
 
-#define CHAIN 64  /* tiles whose products are one chain of sums; also a block */
-#define ONCE 128  /* so many tiles are one block */
-#define NARROW 64 /* channels on either side, at most: slices */
-#define RANGE 64  /* channels of a range */
+#define CHAIN 64                    /* tiles whose products are one chain of sums; also a block */
+#define NARROW 64                   /* channels on either side, at most: slices */
+#define ROW_RANGE 256               /* channels of a range of one row of frequencies, at most */
+#define SLICE_TILES 512             /* of such a layer, about: the sums of a slice are written and read again */
+#define MOST_SUMS (8 * 1024 * 1024) /* floats of all slices' sums, about */
+#define WIDE (256 * 256)            /* beyond so many channels times channels ... */
+#define ONE_BLOCK 128               /* ... so many tiles are one block that the threads share */
+#define PART 64                     /* channels of a range there, and of a piece of its transforms */
 
 TILE_DEFINE_OUTER(products, WINO_STRIP)
 
 typedef struct wino_outer {
     const conv_args *a;
     wino_map x, dy;
-    int64_t block;          /* tiles */
-    wino_layout x_at, y_at; /* of a block */
-    int64_t range;          /* channels of a range; its sums: [frequency][strip of c][k][c] */
-    int64_t strip, freq, floats;
+    int64_t block, slices, per_slice;           /* block, per_slice: tiles */
+    int64_t k_range, c_range, c_ranges, ranges; /* channels of a range; how many along C, and in all */
+    wino_layout x_at, y_at;                     /* of a block */
+    int64_t strip, freq, floats;                /* of a range's sums: [frequency][strip of c][k][c] */
 } wino_outer;
 
 /* sums (+)= over the tiles of a block y^T x, for ks by cs channels */
@@ -51,7 +57,7 @@ static void multiply(const wino_outer *j, int64_t tiles, const float *y, int64_t
 }
 
 /* dw (+)= G^T (the slices' sums, in order) G for ks by cs channels from (k0, c0) */
-static void finish(const wino_outer *j, const float *sums, int64_t slices, int64_t k0, int64_t ks, int64_t c0,
+static void finish(const wino_outer *j, const float *sums, int64_t slice_floats, int64_t k0, int64_t ks, int64_t c0,
                    int64_t cs)
 {
     const conv_args *a = j->a;
@@ -60,8 +66,8 @@ static void finish(const wino_outer *j, const float *sums, int64_t slices, int64
             const float *s = sums + c / WINO_STRIP * j->strip + k * WINO_STRIP + c % WINO_STRIP;
             cpu_vec u[WINO_FREQS], w[9];
             for (int f = 0; f < WINO_FREQS; f++) u[f] = cpu_load(s + f * j->freq);
-            for (int64_t slice = 1; slice < slices; slice++)
-                for (int f = 0; f < WINO_FREQS; f++) u[f] += cpu_load(s + slice * j->floats + f * j->freq);
+            for (int64_t slice = 1; slice < j->slices; slice++)
+                for (int f = 0; f < WINO_FREQS; f++) u[f] += cpu_load(s + slice * slice_floats + f * j->freq);
             wino_weight_gradient(u, w);
             for (int t = 0; t < 9; t++)
                 tile_store(a->dw + ((k0 + k) * 9 + t) * a->c + c0 + c, w[t], (int)cpu_min64(CPU_LANES, cs - c), NULL,
@@ -69,16 +75,22 @@ static void finish(const wino_outer *j, const float *sums, int64_t slices, int64
         }
 }
 
+/* Channels of a range. */
+typedef struct range {
+    int64_t k0, ks, c0, cs;
+} range;
+
+static range range_of(const wino_outer *j, int64_t i)
+{
+    int64_t k0 = i / j->c_ranges * j->k_range, c0 = i % j->c_ranges * j->c_range;
+    return (range){k0, cpu_min64(j->k_range, j->a->k - k0), c0, cpu_min64(j->c_range, j->a->c - c0)};
+}
+
 /* All channels are one range. */
 static int run_slices(sag_kernel_env *env, const wino_outer *j)
 {
-    /* Pieces of work: eight of a few blocks, or up to 32 of eight; the fewer, the less there is to add. */
-    int64_t blocks = cpu_ceil_div(j->x.tiles, j->block), slices = blocks / 8 < 8 ? 8 : cpu_min64(blocks / 8, 32);
-    slices = cpu_min64(slices, cpu_ceil_div(blocks, 3));
-    int64_t per_slice = cpu_ceil_div(blocks, slices) * j->block;
-    slices = cpu_ceil_div(j->x.tiles, per_slice);
     int64_t x_floats = WINO_FREQS * j->x_at.freq, floats = x_floats + WINO_FREQS * j->y_at.freq;
-    float *sums = env->scratch(env, (size_t)(slices * j->floats) * sizeof *sums);
+    float *sums = env->scratch(env, (size_t)(j->slices * j->floats) * sizeof *sums);
     float *memory = env->scratch(env, (size_t)(env->threads * floats) * sizeof *memory);
     if (!sums || !memory) return SAG_KERNEL_NO_MEMORY;
     int64_t k = j->a->k, c = j->a->c;
@@ -88,8 +100,8 @@ static int run_slices(sag_kernel_env *env, const wino_outer *j)
     {
         float *x = memory + omp_get_thread_num() * floats, *y = x + x_floats;
 #pragma omp for schedule(dynamic)
-        for (int64_t slice = 0; slice < slices; slice++) {
-            int64_t first = slice * per_slice, last = cpu_min64(j->x.tiles, first + per_slice);
+        for (int64_t slice = 0; slice < j->slices; slice++) {
+            int64_t first = slice * j->per_slice, last = cpu_min64(j->x.tiles, first + j->per_slice);
             for (int64_t t0 = first; t0 < last; t0 += j->block) {
                 int64_t tiles = cpu_min64(j->block, last - t0);
                 for (int64_t t = 0; t < tiles; t++)
@@ -106,65 +118,123 @@ static int run_slices(sag_kernel_env *env, const wino_outer *j)
             }
         }
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < k; i++) finish(j, sums + i * WINO_STRIP, slices, i, 1, 0, c);
+        for (int64_t i = 0; i < k; i++) finish(j, sums + i * WINO_STRIP, j->floats, i, 1, 0, c);
     }
     return SAG_KERNEL_OK;
 }
 
-/* The sums stay with the thread where one block is all, else with the range. */
-static int run_ranges(sag_kernel_env *env, const wino_outer *j)
+/* All tiles are one block, whose transformed data the threads share: a range's sums become dw at once. */
+static int run_once(sag_kernel_env *env, const wino_outer *j)
 {
-    int64_t k_ranges = cpu_ceil_div(j->a->k, j->range), c_ranges = cpu_ceil_div(j->a->c, j->range);
-    int64_t ranges = k_ranges * c_ranges, tiles_all = j->x.tiles;
-    bool once = tiles_all <= j->block;
-    int64_t parts = once ? 1 : 6; /* of the frequencies, for more pieces */
     float *x = env->scratch(env, (size_t)(WINO_FREQS * (j->x_at.freq + j->y_at.freq)) * sizeof *x);
-    float *memory = env->scratch(env, (size_t)((once ? env->threads : ranges) * j->floats) * sizeof *memory);
+    float *memory = env->scratch(env, (size_t)(env->threads * j->floats) * sizeof *memory);
     if (!x || !memory) return SAG_KERNEL_NO_MEMORY;
     float *y = x + WINO_FREQS * j->x_at.freq;
-    int64_t x_parts = cpu_ceil_div(j->a->c, RANGE), y_parts = cpu_ceil_div(j->a->k, RANGE);
+    int64_t tiles = j->x.tiles, x_parts = cpu_ceil_div(j->a->c, PART), y_parts = cpu_ceil_div(j->a->k, PART);
 #pragma omp parallel num_threads(env->threads) if (env->threads > 1)
-    for (int64_t first = 0; first < tiles_all; first += j->block) {
-        int64_t tiles = cpu_min64(j->block, tiles_all - first);
+    {
 #pragma omp for schedule(dynamic, 4)
         for (int64_t piece = 0; piece < tiles * (x_parts + y_parts); piece++) {
             int64_t t = piece % tiles, part = piece / tiles;
             if (part < x_parts) {
-                int64_t c = part * RANGE;
-                wino_transform_tile(&j->x, first + t, c, cpu_min64(RANGE, j->a->c - c), 6,
+                int64_t c = part * PART;
+                wino_transform_tile(&j->x, t, c, cpu_min64(PART, j->a->c - c), 6,
                                     x + c / WINO_STRIP * j->x_at.strip + t * WINO_STRIP, &j->x_at);
             } else {
-                int64_t k = (part - x_parts) * RANGE;
-                wino_transform_tile(&j->dy, first + t, k, cpu_min64(RANGE, j->a->k - k), 4,
+                int64_t k = (part - x_parts) * PART;
+                wino_transform_tile(&j->dy, t, k, cpu_min64(PART, j->a->k - k), 4,
                                     y + k / WINO_STRIP * j->y_at.strip + t * WINO_STRIP, &j->y_at);
             }
         }
 #pragma omp for schedule(dynamic)
-        for (int64_t piece = 0; piece < ranges * parts; piece++) {
-            int64_t range = piece / parts, f0 = piece % parts * WINO_FREQS / parts;
-            float *sums = memory + (once ? omp_get_thread_num() : range) * j->floats;
-            int64_t k0 = range / c_ranges * j->range, ks = cpu_min64(j->range, j->a->k - k0);
-            int64_t c0 = range % c_ranges * j->range, cs = cpu_min64(j->range, j->a->c - c0);
-            for (int64_t f = f0; f < f0 + WINO_FREQS / parts; f++)
-                multiply(j, tiles, y + f * j->y_at.freq + k0 / WINO_STRIP * j->y_at.strip, ks,
-                         x + f * j->x_at.freq + c0 / WINO_STRIP * j->x_at.strip, cs, sums + f * j->freq, first > 0);
-            if (once) finish(j, sums, 1, k0, ks, c0, cs);
+        for (int64_t piece = 0; piece < j->ranges; piece++) {
+            range r = range_of(j, piece);
+            float *sums = memory + omp_get_thread_num() * j->floats;
+            for (int f = 0; f < WINO_FREQS; f++)
+                multiply(j, tiles, y + f * j->y_at.freq + r.k0 / WINO_STRIP * j->y_at.strip, r.ks,
+                         x + f * j->x_at.freq + r.c0 / WINO_STRIP * j->x_at.strip, r.cs, sums + f * j->freq, false);
+            finish(j, sums, 0, r.k0, r.ks, r.c0, r.cs);
         }
     }
-#pragma omp parallel for num_threads(env->threads) schedule(static) if (env->threads > 1)
-    for (int64_t k = 0; k < (once ? 0 : j->a->k); k++)
-        for (int64_t c = 0; c < c_ranges; c++)
-            finish(j, memory + (k / j->range * c_ranges + c) * j->floats + k % j->range * WINO_STRIP, 1, k, 1,
-                   c * j->range, cpu_min64(j->range, j->a->c - c * j->range));
     return SAG_KERNEL_OK;
+}
+
+/* A piece is one row of the frequencies, for a range and a slice of the tiles. */
+static int run_rows(sag_kernel_env *env, const wino_outer *j)
+{
+    int64_t x_floats = WINO_SIDE * j->x_at.freq, floats = x_floats + WINO_SIDE * j->y_at.freq;
+    float *sums = env->scratch(env, (size_t)(j->slices * j->ranges * j->floats) * sizeof *sums);
+    float *memory = env->scratch(env, (size_t)(env->threads * floats) * sizeof *memory);
+    if (!sums || !memory) return SAG_KERNEL_NO_MEMORY;
+#pragma omp parallel num_threads(env->threads) if (env->threads > 1)
+    {
+        float *x = memory + omp_get_thread_num() * floats, *y = x + x_floats;
+#pragma omp for schedule(dynamic)
+        for (int64_t piece = 0; piece < j->slices * j->ranges * WINO_SIDE; piece++) {
+            int row = (int)(piece % WINO_SIDE);
+            int64_t area = piece / WINO_SIDE; /* a slice's range */
+            range r = range_of(j, area % j->ranges);
+            int64_t first = area / j->ranges * j->per_slice, last = cpu_min64(j->x.tiles, first + j->per_slice);
+            for (int64_t t0 = first; t0 < last; t0 += j->block) {
+                int64_t tiles = cpu_min64(j->block, last - t0);
+                for (int64_t t = 0; t < tiles; t++)
+                    wino_transform_tile_row(&j->x, t0 + t, r.c0, r.cs, 6, row, x + t * WINO_STRIP, &j->x_at);
+                for (int64_t t = 0; t < tiles; t++)
+                    wino_transform_tile_row(&j->dy, t0 + t, r.k0, r.ks, 4, row, y + t * WINO_STRIP, &j->y_at);
+                for (int f = 0; f < WINO_SIDE; f++)
+                    multiply(j, tiles, y + f * j->y_at.freq, r.ks, x + f * j->x_at.freq, r.cs,
+                             sums + area * j->floats + (row * WINO_SIDE + f) * j->freq, t0 > first);
+            }
+        }
+#pragma omp for schedule(static) collapse(2)
+        for (int64_t i = 0; i < j->ranges; i++)
+            for (int64_t k = 0; k < j->k_range; k++) {
+                range r = range_of(j, i);
+                if (k < r.ks)
+                    finish(j, sums + i * j->floats + k * WINO_STRIP, j->ranges * j->floats, r.k0 + k, 1, r.c0, r.cs);
+            }
+    }
+    return SAG_KERNEL_OK;
+}
+
+typedef enum wino_cut { SLICES, ONCE, ROWS } wino_cut;
+
+/* How the work is cut, from the shape alone. */
+static wino_cut cut(wino_outer *j)
+{
+    int64_t tiles = j->x.tiles, k = j->a->k, c = j->a->c;
+    wino_cut way = k <= NARROW && c <= NARROW ? SLICES : k * c > WIDE && tiles <= ONE_BLOCK ? ONCE : ROWS;
+    int64_t most = way == ROWS ? ROW_RANGE : PART;
+    j->k_range = cpu_min64(k, most), j->c_range = cpu_min64(c, most);
+    j->block = cpu_min64(tiles, way == ONCE ? ONE_BLOCK : CHAIN);
+    j->slices = 1;
+    if (way == SLICES) {
+        /* Eight of a few blocks, or up to 32 of eight; the fewer, the less there is to add. */
+        int64_t blocks = cpu_ceil_div(tiles, j->block);
+        j->slices = cpu_min64(blocks / 8 < 8 ? 8 : cpu_min64(blocks / 8, 32), cpu_ceil_div(blocks, 3));
+    } else if (way == ROWS) {
+        j->slices = cpu_min64(cpu_ceil_div(tiles, SLICE_TILES), cpu_min64(8, MOST_SUMS / (WINO_FREQS * k * c) + 1));
+        if (j->slices == 1 && k <= ROW_RANGE && c <= ROW_RANGE) /* six pieces are few */
+            *(k > c ? &j->k_range : &j->c_range) = round_up(cpu_ceil_div(k > c ? k : c, 2), WINO_STRIP);
+    }
+    j->per_slice = round_up(cpu_ceil_div(tiles, j->slices), j->block);
+    j->slices = cpu_ceil_div(tiles, j->per_slice);
+    j->c_ranges = cpu_ceil_div(c, j->c_range), j->ranges = cpu_ceil_div(k, j->k_range) * j->c_ranges;
+    j->strip = j->k_range * WINO_STRIP;
+    j->freq = cpu_ceil_div(j->c_range, WINO_STRIP) * j->strip + 16;
+    j->floats = WINO_FREQS * j->freq;
+    j->x_at = wino_layout_of(j->block, way == ONCE ? c : j->c_range);
+    j->y_at = wino_layout_of(j->block, way == ONCE ? k : j->k_range);
+    return way;
 }
 
 int CPU_ISA(winograd_bwd_w)(sag_kernel_env *env, const conv_args *a)
 {
     int64_t rows = cpu_ceil_div(a->p, WINO_STEP), cols = cpu_ceil_div(a->q, WINO_STEP), tiles = a->n * rows * cols;
-    wino_outer j = {.a = a,
-                    .x = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w, .relu = a->relu},
-                    .dy = {.x = a->dy, .h = a->p, .w = a->q, .c = a->k}};
+    wino_outer j = {
+        .a = a,
+        .x = {.x = a->x, .h = a->h, .w = a->w_in, .c = a->c, .top = -a->pad_h, .left = -a->pad_w, .relu = a->relu},
+        .dy = {.x = a->dy, .h = a->p, .w = a->q, .c = a->k}};
     j.x.rows = j.dy.rows = rows, j.x.cols = j.dy.cols = cols, j.x.tiles = j.dy.tiles = tiles;
     int64_t zeros = round_up(a->c > a->k ? a->c : a->k, 16);
     float *memory = env->scratch(env, (size_t)zeros * sizeof *memory);
@@ -173,12 +243,9 @@ int CPU_ISA(winograd_bwd_w)(sag_kernel_env *env, const conv_args *a)
     j.x.zeros = j.dy.zeros = memory;
     env->flops = 2.0 * WINO_FREQS * (double)(tiles * a->c * a->k);
 
-    bool slices = a->k <= NARROW && a->c <= NARROW;
-    j.block = tiles <= ONCE && !slices ? tiles : a->k * a->c > 256 * 256 ? ONCE : cpu_min64(CHAIN, tiles);
-    j.x_at = wino_layout_of(j.block, a->c), j.y_at = wino_layout_of(j.block, a->k);
-    j.range = RANGE;
-    j.strip = cpu_min64(j.range, a->k) * WINO_STRIP;
-    j.freq = cpu_ceil_div(cpu_min64(j.range, a->c), WINO_STRIP) * j.strip + 16;
-    j.floats = WINO_FREQS * j.freq;
-    return (slices ? run_slices : run_ranges)(env, &j);
+    switch (cut(&j)) {
+    case SLICES: return run_slices(env, &j);
+    case ONCE: return run_once(env, &j);
+    default: return run_rows(env, &j);
+    }
 }

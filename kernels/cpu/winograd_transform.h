@@ -110,8 +110,8 @@ typedef struct wino_pixels {
     const float *pixel[WINO_FREQS];
 } wino_pixels;
 
-/* Returns whether the side x side pixels are rows. */
-static inline bool wino_find_pixels(const wino_map *m, int64_t tile, int side, wino_pixels *s)
+/* Finds the `count` lines of a tile that are listed. Returns whether they are rows. */
+CPU_INLINE bool wino_find_lines(const wino_map *m, int64_t tile, int side, const int *lines, int count, wino_pixels *s)
 {
     uint32_t rows = (uint32_t)m->rows, cols = (uint32_t)m->cols, line_of = (uint32_t)tile / cols;
     int64_t image = line_of / rows, i0 = line_of % rows * WINO_STEP + m->top;
@@ -119,10 +119,11 @@ static inline bool wino_find_pixels(const wino_map *m, int64_t tile, int side, w
     bool exists = tile < m->tiles;
     if (exists && i0 >= 0 && j0 >= 0 && i0 + side <= m->h && j0 + side <= m->w) {
         s->step = m->c;
-        for (int i = 0; i < side; i++) s->row[i] = m->x + ((image * m->h + i0 + i) * m->w + j0) * m->c;
+        for (int l = 0; l < count; l++) s->row[lines[l]] = m->x + ((image * m->h + i0 + lines[l]) * m->w + j0) * m->c;
         return true;
     }
-    for (int i = 0; i < side; i++) {
+    for (int l = 0; l < count; l++) {
+        int i = lines[l];
         bool inside = exists && i0 + i >= 0 && i0 + i < m->h;
         int64_t line = (image * m->h + i0 + i) * m->w;
         for (int j = 0; j < side; j++) {
@@ -131,6 +132,13 @@ static inline bool wino_find_pixels(const wino_map *m, int64_t tile, int side, w
         }
     }
     return false;
+}
+
+/* Returns whether the side x side pixels are rows. */
+static inline bool wino_find_pixels(const wino_map *m, int64_t tile, int side, wino_pixels *s)
+{
+    static const int all[WINO_SIDE] = {0, 1, 2, 3, 4, 5};
+    return wino_find_lines(m, tile, side, all, side, s);
 }
 
 /* CPU_LANES channels from c of pixel (i, j), n of them real. */
@@ -185,6 +193,53 @@ CPU_INLINE void wino_output_gradient(const wino_pixels *s, const bool rows, int6
 #undef AT
 }
 
+/*
+ * One row of frequencies alone: (line a + f line b) + g (line c + h line d) of the pixels, then the columns' transform.
+ * The points +-p take four lines; the ends of B^T three (no d), those of A the first.
+ */
+typedef struct wino_row {
+    int lines[4], count;
+    float f, g, h;
+} wino_row;
+
+static const wino_row wino_b_rows[WINO_SIDE] = {
+    {{4, 2, 0}, 3, -(WINO_P2 + WINO_Q2), WINO_P2 *WINO_Q2, 0},
+    {{4, 2, 3, 1}, 4, -WINO_Q2, WINO_P, -WINO_Q2},
+    {{4, 2, 3, 1}, 4, -WINO_Q2, -WINO_P, -WINO_Q2},
+    {{4, 2, 3, 1}, 4, -WINO_P2, WINO_Q, -WINO_P2},
+    {{4, 2, 3, 1}, 4, -WINO_P2, -WINO_Q, -WINO_P2},
+    {{5, 3, 1}, 3, -(WINO_P2 + WINO_Q2), WINO_P2 *WINO_Q2, 0},
+};
+static const wino_row wino_a_rows[WINO_SIDE] = {
+    {{0}, 1, 0, 0, 0},
+    {{0, 2, 1, 3}, 4, WINO_P2, WINO_P, WINO_P2},
+    {{0, 2, 1, 3}, 4, WINO_P2, -WINO_P, WINO_P2},
+    {{0, 2, 1, 3}, 4, WINO_Q2, WINO_Q, WINO_Q2},
+    {{0, 2, 1, 3}, 4, WINO_Q2, -WINO_Q, WINO_Q2},
+    {{3}, 1, 0, 0, 0},
+};
+
+/* out[j * freq], j: the six frequencies of the row; count = r->count, side 6 or 4 */
+CPU_INLINE void wino_transform_row(const wino_pixels *s, const bool rows, const bool relu, const int side,
+                                   const int count, const wino_row *r, int64_t c, int n, float *out, int64_t freq)
+{
+#define LINE(l) wino_pixel(s, rows, relu, side, r->lines[l], j, c, n)
+    cpu_vec v[6];
+    const cpu_vec f = cpu_splat(r->f), g = cpu_splat(r->g), h = cpu_splat(r->h);
+#pragma GCC unroll 6
+    for (int j = 0; j < side; j++) {
+        v[j] = LINE(0);
+        if (count > 1) v[j] += f * LINE(1);
+        if (count == 3) v[j] += g * LINE(2);
+        if (count == 4) v[j] += g * (LINE(2) + h * LINE(3));
+    }
+    if (side == 6)
+        wino_b_store(v, out, freq);
+    else
+        wino_a_store(v, out, freq);
+#undef LINE
+}
+
 /* y[16] = A^T m A */
 CPU_INLINE void wino_output(const float *m, int64_t freq, cpu_vec *y)
 {
@@ -223,8 +278,8 @@ CPU_INLINE void wino_weight_gradient(const cpu_vec *u, cpu_vec *w)
     for (int j = 0; j < 3; j++) wino_g_transposed(t + j, 3, w + j, 3);
 }
 
-CPU_INLINE void wino_transform_vector(const wino_pixels *s, const bool rows, const bool relu, const int side,
-                                      int64_t c, int n, float *out, int64_t freq)
+CPU_INLINE void wino_transform_vector(const wino_pixels *s, const bool rows, const bool relu, const int side, int64_t c,
+                                      int n, float *out, int64_t freq)
 {
     if (side == 6)
         wino_input(s, rows, relu, c, n, out, freq);
@@ -245,10 +300,50 @@ CPU_INLINE void wino_transform_pixels(const wino_map *m, const bool relu, int64_
     } else {
         for (; c < full; c += CPU_LANES) wino_transform_vector(&s, false, relu, side, c0 + c, CPU_LANES, OUT, at->freq);
     }
-    if (c < count) wino_transform_vector(&s, false, relu, side, c0 + c, (int)(count - c), OUT, at->freq), c += CPU_LANES;
+    if (c < count)
+        wino_transform_vector(&s, false, relu, side, c0 + c, (int)(count - c), OUT, at->freq), c += CPU_LANES;
     for (; c < round_up(count, WINO_DEPTH); c += CPU_LANES)
         for (int f = 0; f < WINO_FREQS; f++) cpu_store(OUT + f * at->freq, (cpu_vec){0});
 #undef OUT
+}
+
+CPU_INLINE void wino_transform_row_pixels(const wino_map *m, const bool relu, int64_t tile, int64_t c0,
+                                          int64_t channels, const int side, const int count, const wino_row *r,
+                                          float *out, const wino_layout *at)
+{
+#define OUT (out + c / WINO_STRIP * at->strip + c % WINO_STRIP)
+    wino_pixels s;
+    int64_t c = 0, full = channels - channels % CPU_LANES;
+    bool inside = wino_find_lines(m, tile, side, r->lines, count, &s);
+    if (inside)
+        for (; c < full; c += CPU_LANES)
+            wino_transform_row(&s, true, relu, side, count, r, c0 + c, CPU_LANES, OUT, at->freq);
+    else
+        for (; c < full; c += CPU_LANES)
+            wino_transform_row(&s, false, relu, side, count, r, c0 + c, CPU_LANES, OUT, at->freq);
+    if (c < channels) {
+        for (int l = 0; inside && l < count; l++)
+            for (int j = 0, i = r->lines[l]; j < side; j++) s.pixel[i * side + j] = s.row[i] + j * s.step;
+        wino_transform_row(&s, false, relu, side, count, r, c0 + c, (int)(channels - c), OUT, at->freq);
+        c += CPU_LANES;
+    }
+    for (; c < round_up(channels, WINO_DEPTH); c += CPU_LANES)
+        for (int f = 0; f < WINO_SIDE; f++) cpu_store(OUT + f * at->freq, (cpu_vec){0});
+#undef OUT
+}
+
+/* The same of row `row` of the frequencies alone: out[f * freq], f: its six. */
+CPU_INLINE void wino_transform_tile_row(const wino_map *m, int64_t tile, int64_t c0, int64_t channels, const int side,
+                                        int row, float *out, const wino_layout *at)
+{
+    const wino_row *r = (side == 6 ? wino_b_rows : wino_a_rows) + row;
+    const int few = side == 6 ? 3 : 1;
+    if (r->count == few)
+        side == 6 && m->relu ? wino_transform_row_pixels(m, true, tile, c0, channels, side, few, r, out, at)
+                             : wino_transform_row_pixels(m, false, tile, c0, channels, side, few, r, out, at);
+    else
+        side == 6 && m->relu ? wino_transform_row_pixels(m, true, tile, c0, channels, side, 4, r, out, at)
+                             : wino_transform_row_pixels(m, false, tile, c0, channels, side, 4, r, out, at);
 }
 
 /* Channels c0 .. c0+count of one tile to `out`, zeros up to a multiple of WINO_DEPTH. `side`: 6 for wino_input, 4 for
