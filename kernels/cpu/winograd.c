@@ -10,11 +10,12 @@
 #include "kernels/cpu/taps.h"
 #include "kernels/cpu/winograd_transform.h"
 
-#define OWN_FLOATS 100000 /* of transformed data in a block of one thread, about: with weights beside it in L2 */
-#define OWN_TILES 28      /* but no fewer tiles that use weights on their way through */
-#define OUTPUTS 64        /* channels whose products such a block has at once */
-#define SHARED_TILES 64   /* in a block that the threads share */
-#define WIDE (128 * 256)  /* more channels in times out: the transformed weights are not stored */
+#define OWN_FLOATS 100000  /* of transformed data in a block of one thread, about: with weights beside it in L2 */
+#define OWN_TILES 28       /* but no fewer tiles that use weights on their way through */
+#define OUTPUTS 64         /* channels whose products such a block has at once */
+#define SHARED_TILES 64    /* in a block that the threads share */
+#define WIDE (128 * 256)   /* more channels in times out: the transformed weights are not stored */
+#define STORED (128 * 128) /* and from so many on only if threads have more than a block each */
 #define CHAIN_STRIPS 2
 #define CHAIN (CHAIN_STRIPS * WINO_STRIP) /* channels whose products are one chain of sums */
 
@@ -35,11 +36,11 @@ typedef struct wino_conv {
     wino_finish finish;
     bool transposed; /* weights of the data gradient: turned, and `k` is their last dimension */
     int accumulate;
-    int64_t c, k, out_h, out_w;  /* out: at full resolution */
-    int64_t depth;               /* c with the zeros */
-    int64_t rows, tiles;         /* tiles of a group, which one register tile takes, even; tiles of a block */
-    wino_layout v_at, m_at;      /* transformed inputs and products */
-    int64_t u_freq;              /* transformed weights: [frequency][strip of GEMM_NR k][c][k] */
+    int64_t c, k, out_h, out_w; /* out: at full resolution */
+    int64_t depth;              /* c with the zeros */
+    int64_t rows, tiles;        /* tiles of a group, which one register tile takes, even; tiles of a block */
+    wino_layout v_at, m_at;     /* transformed inputs and products */
+    int64_t u_freq;             /* transformed weights: [frequency][strip of GEMM_NR k][c][k] */
 } wino_conv;
 
 /* ----------------------------------------------------------------------------------------- weights */
@@ -181,8 +182,8 @@ typedef struct own_grids {
     bool comes; /* `beside` is read */
 } own_grids;
 
-/* Outputs k0 .. k1 of a block: the products of what is in v, by way of m to y. With the last ones, the pixels of the block
- * from `next` on are asked for. */
+/* Outputs k0 .. k1 of a block: the products of what is in v, by way of m to y. With the last ones, the pixels of the
+ * block from `next` on are asked for. */
 static void own_outputs(const wino_conv *j, const own_grids *g, int64_t first, int64_t tiles, int64_t next, int64_t k0,
                         int64_t k1, const float *v, const float *u, float *m)
 {
@@ -193,8 +194,7 @@ static void own_outputs(const wino_conv *j, const own_grids *g, int64_t first, i
         for (int64_t k = k0; k < k1; k += GEMM_NR)
             for (int64_t c = 0, depth, width = strip_width(j, k), s = k - k0; c < j->depth; c += depth) {
                 depth = chain_depth(j, c);
-                multiply(j, round_up(tiles, 2), depth, width,
-                         v + f * j->v_at.freq + c / WINO_STRIP * j->v_at.strip,
+                multiply(j, round_up(tiles, 2), depth, width, v + f * j->v_at.freq + c / WINO_STRIP * j->v_at.strip,
                          u + f * j->u_freq + k * j->depth + c * width,
                          m + f * j->m_at.freq + s / WINO_STRIP * j->m_at.strip + s % WINO_STRIP, c > 0);
             }
@@ -273,8 +273,8 @@ static int run_shared(sag_kernel_env *env, const wino_conv *j)
 }
 
 /*
- * Cuts the tiles into blocks of an even number up to `most`, and these into even groups: of the sizes not far below it that
- * by which the sharer with the most to do has the least.
+ * Cuts the tiles into blocks of an even number up to `most`, and these into even groups: of the sizes not far below it
+ * that by which the sharer with the most to do has the least.
  */
 static void cut(wino_conv *j, int64_t most, int64_t sharers)
 {
@@ -299,7 +299,9 @@ static int run(sag_kernel_env *env, wino_conv *j)
     gemm_clear(memory, zeros);
     j->in.zeros = memory;
     env->flops = 2.0 * WINO_FREQS * (double)(j->in.tiles * j->c * j->k);
-    bool shared = j->c * j->k > WIDE || j->in.tiles < env->threads * OWN_TILES;
+    /* Stored weights of many channels pay when each thread reads them for two blocks. */
+    int64_t least = env->threads * OWN_TILES * (j->c * j->k < STORED ? 1 : 2);
+    bool shared = j->c * j->k > WIDE || j->in.tiles < least;
     int64_t each = OWN_FLOATS / (WINO_FREQS * (j->c + cpu_min64(j->k, OUTPUTS)));
     cut(j, shared ? SHARED_TILES : each > OWN_TILES ? each : OWN_TILES, shared ? 1 : env->threads);
     j->v_at = wino_layout_of(round_up(j->tiles, 2), j->c);
