@@ -17,7 +17,7 @@
 #define NARROW 64                   /* channels on either side, at most: slices */
 #define ROW_RANGE 256               /* channels of a range of one row of frequencies, at most */
 #define SLICE_TILES 512             /* of such a layer, about: the sums of a slice are written and read again */
-#define MOST_SUMS (8 * 1024 * 1024) /* floats of all slices' sums, about */
+#define MOST_SUMS (4 * 1024 * 1024) /* floats of all slices' sums, about */
 #define WIDE (256 * 256)            /* beyond so many channels times channels ... */
 #define ONE_BLOCK 128               /* ... so many tiles are one block that the threads share */
 #define PART 64                     /* channels of a range there, and of a piece of its transforms */
