@@ -64,11 +64,17 @@ static void finish(const wino_outer *j, const float *sums, int64_t slice_floats,
     for (int64_t k = 0; k < ks; k++)
         for (int64_t c = 0; c < cs; c += CPU_LANES) {
             const float *s = sums + c / WINO_STRIP * j->strip + k * WINO_STRIP + c % WINO_STRIP;
-            cpu_vec u[WINO_FREQS], w[9];
-            for (int f = 0; f < WINO_FREQS; f++) u[f] = cpu_load(s + f * j->freq);
-            for (int64_t slice = 1; slice < j->slices; slice++)
-                for (int f = 0; f < WINO_FREQS; f++) u[f] += cpu_load(s + slice * slice_floats + f * j->freq);
-            wino_weight_gradient(u, w);
+            float added[WINO_FREQS * CPU_LANES];
+            int64_t freq = j->freq;
+            for (int f = 0; f < WINO_FREQS && j->slices > 1; f++) {
+                cpu_vec sum = cpu_load(s + f * j->freq);
+                for (int64_t slice = 1; slice < j->slices; slice++)
+                    sum += cpu_load(s + slice * slice_floats + f * j->freq);
+                cpu_store(added + f * CPU_LANES, sum);
+            }
+            if (j->slices > 1) s = added, freq = CPU_LANES;
+            cpu_vec w[9];
+            wino_weight_gradient(s, freq, w);
             for (int t = 0; t < 9; t++)
                 tile_store(a->dw + ((k0 + k) * 9 + t) * a->c + c0 + c, w[t], (int)cpu_min64(CPU_LANES, cs - c), NULL,
                            a->accumulate_dw);

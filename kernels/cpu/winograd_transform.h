@@ -269,11 +269,15 @@ CPU_INLINE void wino_weights(const cpu_vec *w, float *out, int64_t freq)
 }
 
 /* w[9] = G^T u G */
-CPU_INLINE void wino_weight_gradient(const cpu_vec *u, cpu_vec *w)
+CPU_INLINE void wino_weight_gradient(const float *u, int64_t freq, cpu_vec *w)
 {
-    cpu_vec t[18];
+    cpu_vec d[6], t[18];
 #pragma GCC unroll 6
-    for (int i = 0; i < 6; i++) wino_g_transposed(u + i * 6, 1, t + i * 3, 1);
+    for (int i = 0; i < 6; i++) {
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++) d[j] = cpu_load(u + (i * 6 + j) * freq);
+        wino_g_transposed(d, 1, t + i * 3, 1);
+    }
 #pragma GCC unroll 3
     for (int j = 0; j < 3; j++) wino_g_transposed(t + j, 3, w + j, 3);
 }
