@@ -502,7 +502,9 @@ describe("control", function()
         local clients, sent, answered, failed = { connect "load", connect "load", connect "load" }, 0, 0, 0
         local ahead = { 0, 0, 0 } -- each client asks for up to eight things before it reads an answer
         local killed, rubbish
+        local stop_at = system.now() + 240
         while answered < 1000 do
+            if system.now() > stop_at then error(("%d of 1000 commands are answered after 240 s"):format(answered)) end
             for i, client in ipairs(clients) do
                 while ahead[i] < 8 and sent < 1000 do
                     sent, ahead[i] = sent + 1, ahead[i] + 1
