@@ -110,35 +110,43 @@ typedef struct wino_pixels {
     const float *pixel[WINO_FREQS];
 } wino_pixels;
 
-/* Finds the `count` lines of a tile that are listed. Returns whether they are rows. */
-CPU_INLINE bool wino_find_lines(const wino_map *m, int64_t tile, int side, const int *lines, int count, wino_pixels *s)
+/* Lines first, first + step, .. of a tile. */
+typedef struct wino_lines {
+    int first, step, count;
+} wino_lines;
+
+/* Those that row r of the frequencies takes, of an input (side 6) or an output's gradient (side 4); ALL_ROWS: all. */
+#define ALL_ROWS -1
+static inline wino_lines wino_lines_of(int side, int r)
+{
+    bool end = r == 0 || r == WINO_SIDE - 1;
+    if (r == ALL_ROWS) return (wino_lines){0, 1, side};
+    if (side == 6) return end ? (wino_lines){r > 0, 2, 3} : (wino_lines){1, 1, 4};
+    return end ? (wino_lines){r > 0 ? 3 : 0, 1, 1} : (wino_lines){0, 1, 4};
+}
+
+/* Returns whether these lines of the side x side pixels are rows. */
+CPU_INLINE bool wino_find_pixels(const wino_map *m, int64_t tile, int side, wino_lines lines, wino_pixels *s)
 {
     uint32_t rows = (uint32_t)m->rows, cols = (uint32_t)m->cols, line_of = (uint32_t)tile / cols;
     int64_t image = line_of / rows, i0 = line_of % rows * WINO_STEP + m->top;
     int64_t j0 = (uint32_t)tile % cols * WINO_STEP + m->left;
     bool exists = tile < m->tiles;
-    if (exists && i0 >= 0 && j0 >= 0 && i0 + side <= m->h && j0 + side <= m->w) {
-        s->step = m->c;
-        for (int l = 0; l < count; l++) s->row[lines[l]] = m->x + ((image * m->h + i0 + lines[l]) * m->w + j0) * m->c;
-        return true;
-    }
-    for (int l = 0; l < count; l++) {
-        int i = lines[l];
-        bool inside = exists && i0 + i >= 0 && i0 + i < m->h;
+    bool inside = exists && i0 >= 0 && j0 >= 0 && i0 + side <= m->h && j0 + side <= m->w;
+    s->step = m->c;
+    for (int l = 0, i = lines.first; l < lines.count; l++, i += lines.step) {
         int64_t line = (image * m->h + i0 + i) * m->w;
+        if (inside) {
+            s->row[i] = m->x + (line + j0) * m->c;
+            continue;
+        }
+        bool real_line = exists && i0 + i >= 0 && i0 + i < m->h;
         for (int j = 0; j < side; j++) {
-            bool real = inside && j0 + j >= 0 && j0 + j < m->w;
+            bool real = real_line && j0 + j >= 0 && j0 + j < m->w;
             s->pixel[i * side + j] = real ? m->x + (line + j0 + j) * m->c : m->zeros;
         }
     }
-    return false;
-}
-
-/* Returns whether the side x side pixels are rows. */
-static inline bool wino_find_pixels(const wino_map *m, int64_t tile, int side, wino_pixels *s)
-{
-    static const int all[WINO_SIDE] = {0, 1, 2, 3, 4, 5};
-    return wino_find_lines(m, tile, side, all, side, s);
+    return inside;
 }
 
 /* CPU_LANES channels from c of pixel (i, j), n of them real. */
@@ -193,51 +201,26 @@ CPU_INLINE void wino_output_gradient(const wino_pixels *s, const bool rows, int6
 #undef AT
 }
 
-/*
- * One row of frequencies alone: (line a + f line b) + g (line c + h line d) of the pixels, then the columns' transform.
- * The points +-p take four lines; the ends of B^T three (no d), those of A the first.
- */
-typedef struct wino_row {
-    int lines[4], count;
-    float f, g, h;
-} wino_row;
-
-static const wino_row wino_b_rows[WINO_SIDE] = {
-    {{4, 2, 0}, 3, -(WINO_P2 + WINO_Q2), WINO_P2 *WINO_Q2, 0},
-    {{4, 2, 3, 1}, 4, -WINO_Q2, WINO_P, -WINO_Q2},
-    {{4, 2, 3, 1}, 4, -WINO_Q2, -WINO_P, -WINO_Q2},
-    {{4, 2, 3, 1}, 4, -WINO_P2, WINO_Q, -WINO_P2},
-    {{4, 2, 3, 1}, 4, -WINO_P2, -WINO_Q, -WINO_P2},
-    {{5, 3, 1}, 3, -(WINO_P2 + WINO_Q2), WINO_P2 *WINO_Q2, 0},
-};
-static const wino_row wino_a_rows[WINO_SIDE] = {
-    {{0}, 1, 0, 0, 0},
-    {{0, 2, 1, 3}, 4, WINO_P2, WINO_P, WINO_P2},
-    {{0, 2, 1, 3}, 4, WINO_P2, -WINO_P, WINO_P2},
-    {{0, 2, 1, 3}, 4, WINO_Q2, WINO_Q, WINO_Q2},
-    {{0, 2, 1, 3}, 4, WINO_Q2, -WINO_Q, WINO_Q2},
-    {{3}, 1, 0, 0, 0},
-};
-
-/* out[j * freq], j: the six frequencies of the row; count = r->count, side 6 or 4 */
-CPU_INLINE void wino_transform_row(const wino_pixels *s, const bool rows, const bool relu, const int side,
-                                   const int count, const wino_row *r, int64_t c, int n, float *out, int64_t freq)
+/* Row r of the frequencies alone, in the same sums: out[j * freq], j: its six. end: r is 0 or 5. */
+CPU_INLINE void wino_row(const wino_pixels *s, const bool rows, const bool relu, const int side, int r, const bool end,
+                         int64_t c, int n, float *out, int64_t freq)
 {
-#define LINE(l) wino_pixel(s, rows, relu, side, r->lines[l], j, c, n)
-    cpu_vec v[6];
-    const cpu_vec f = cpu_splat(r->f), g = cpu_splat(r->g), h = cpu_splat(r->h);
+#define AT(i) wino_pixel(s, rows, relu, side, i, j, c, n)
+    cpu_vec v[6], other; /* of the pair +-p, p is this row's and -p another's */
+    const int first = wino_lines_of(side, r).first;
+    const float size = r <= 2 ? WINO_P : WINO_Q, p = r % 2 ? size : -size, other2 = r <= 2 ? WINO_Q2 : WINO_P2;
 #pragma GCC unroll 6
     for (int j = 0; j < side; j++) {
-        v[j] = LINE(0);
-        if (count > 1) v[j] += f * LINE(1);
-        if (count == 3) v[j] += g * LINE(2);
-        if (count == 4) v[j] += g * (LINE(2) + h * LINE(3));
+        if (side == 6 && end) v[j] = wino_b_end(AT(first), AT(first + 2), AT(first + 4));
+        if (side == 6 && !end) wino_b_pair(AT(1), AT(2), AT(3), AT(4), p, other2, v + j, &other);
+        if (side == 4 && end) v[j] = AT(first);
+        if (side == 4 && !end) wino_a_pair(AT(0), AT(1), AT(2), AT(3), p, v + j, &other);
     }
     if (side == 6)
         wino_b_store(v, out, freq);
     else
         wino_a_store(v, out, freq);
-#undef LINE
+#undef AT
 }
 
 /* y[16] = A^T m A */
@@ -282,72 +265,40 @@ CPU_INLINE void wino_weight_gradient(const float *u, int64_t freq, cpu_vec *w)
     for (int j = 0; j < 3; j++) wino_g_transposed(t + j, 3, w + j, 3);
 }
 
-CPU_INLINE void wino_transform_vector(const wino_pixels *s, const bool rows, const bool relu, const int side, int64_t c,
-                                      int n, float *out, int64_t freq)
+/* What a tile's pixels are transformed to: all frequencies, or a row of them. */
+typedef enum wino_part { WHOLE, END_ROW, PAIR_ROW } wino_part;
+
+CPU_INLINE void wino_transform_vector(const wino_pixels *s, const bool rows, const bool relu, const int side,
+                                      const wino_part part, int r, int64_t c, int n, float *out, int64_t freq)
 {
-    if (side == 6)
+    if (part != WHOLE)
+        wino_row(s, rows, relu, side, r, part == END_ROW, c, n, out, freq);
+    else if (side == 6)
         wino_input(s, rows, relu, c, n, out, freq);
     else
         wino_output_gradient(s, rows, c, n, out, freq);
 }
 
 CPU_INLINE void wino_transform_pixels(const wino_map *m, const bool relu, int64_t tile, int64_t c0, int64_t count,
-                                      const int side, float *out, const wino_layout *at)
+                                      const int side, const wino_part part, int r, float *out, const wino_layout *at)
 {
 #define OUT (out + c / WINO_STRIP * at->strip + c % WINO_STRIP)
+#define TRANSFORM(rows, n) wino_transform_vector(&s, rows, relu, side, part, r, c0 + c, n, OUT, at->freq)
     wino_pixels s;
+    wino_lines lines = wino_lines_of(side, r);
     int64_t c = 0, full = count - count % CPU_LANES;
-    if (wino_find_pixels(m, tile, side, &s)) {
-        for (; c < full; c += CPU_LANES) wino_transform_vector(&s, true, relu, side, c0 + c, CPU_LANES, OUT, at->freq);
-        for (int i = 0; c < count && i < side; i++)
+    if (wino_find_pixels(m, tile, side, lines, &s)) {
+        for (; c < full; c += CPU_LANES) TRANSFORM(true, CPU_LANES);
+        for (int l = 0, i = lines.first; c < count && l < lines.count; l++, i += lines.step)
             for (int j = 0; j < side; j++) s.pixel[i * side + j] = s.row[i] + j * s.step;
     } else {
-        for (; c < full; c += CPU_LANES) wino_transform_vector(&s, false, relu, side, c0 + c, CPU_LANES, OUT, at->freq);
+        for (; c < full; c += CPU_LANES) TRANSFORM(false, CPU_LANES);
     }
-    if (c < count)
-        wino_transform_vector(&s, false, relu, side, c0 + c, (int)(count - c), OUT, at->freq), c += CPU_LANES;
+    if (c < count) TRANSFORM(false, (int)(count - c)), c += CPU_LANES;
     for (; c < round_up(count, WINO_DEPTH); c += CPU_LANES)
-        for (int f = 0; f < WINO_FREQS; f++) cpu_store(OUT + f * at->freq, (cpu_vec){0});
+        for (int f = 0; f < (part == WHOLE ? WINO_FREQS : WINO_SIDE); f++) cpu_store(OUT + f * at->freq, (cpu_vec){0});
+#undef TRANSFORM
 #undef OUT
-}
-
-CPU_INLINE void wino_transform_row_pixels(const wino_map *m, const bool relu, int64_t tile, int64_t c0,
-                                          int64_t channels, const int side, const int count, const wino_row *r,
-                                          float *out, const wino_layout *at)
-{
-#define OUT (out + c / WINO_STRIP * at->strip + c % WINO_STRIP)
-    wino_pixels s;
-    int64_t c = 0, full = channels - channels % CPU_LANES;
-    bool inside = wino_find_lines(m, tile, side, r->lines, count, &s);
-    if (inside)
-        for (; c < full; c += CPU_LANES)
-            wino_transform_row(&s, true, relu, side, count, r, c0 + c, CPU_LANES, OUT, at->freq);
-    else
-        for (; c < full; c += CPU_LANES)
-            wino_transform_row(&s, false, relu, side, count, r, c0 + c, CPU_LANES, OUT, at->freq);
-    if (c < channels) {
-        for (int l = 0; inside && l < count; l++)
-            for (int j = 0, i = r->lines[l]; j < side; j++) s.pixel[i * side + j] = s.row[i] + j * s.step;
-        wino_transform_row(&s, false, relu, side, count, r, c0 + c, (int)(channels - c), OUT, at->freq);
-        c += CPU_LANES;
-    }
-    for (; c < round_up(channels, WINO_DEPTH); c += CPU_LANES)
-        for (int f = 0; f < WINO_SIDE; f++) cpu_store(OUT + f * at->freq, (cpu_vec){0});
-#undef OUT
-}
-
-/* The same of row `row` of the frequencies alone: out[f * freq], f: its six. */
-CPU_INLINE void wino_transform_tile_row(const wino_map *m, int64_t tile, int64_t c0, int64_t channels, const int side,
-                                        int row, float *out, const wino_layout *at)
-{
-    const wino_row *r = (side == 6 ? wino_b_rows : wino_a_rows) + row;
-    const int few = side == 6 ? 3 : 1;
-    if (r->count == few)
-        side == 6 && m->relu ? wino_transform_row_pixels(m, true, tile, c0, channels, side, few, r, out, at)
-                             : wino_transform_row_pixels(m, false, tile, c0, channels, side, few, r, out, at);
-    else
-        side == 6 && m->relu ? wino_transform_row_pixels(m, true, tile, c0, channels, side, 4, r, out, at)
-                             : wino_transform_row_pixels(m, false, tile, c0, channels, side, 4, r, out, at);
 }
 
 /* Channels c0 .. c0+count of one tile to `out`, zeros up to a multiple of WINO_DEPTH. `side`: 6 for wino_input, 4 for
@@ -356,9 +307,24 @@ CPU_INLINE void wino_transform_tile(const wino_map *m, int64_t tile, int64_t c0,
                                     float *out, const wino_layout *at)
 {
     if (side == 6 && m->relu)
-        wino_transform_pixels(m, true, tile, c0, count, side, out, at);
+        wino_transform_pixels(m, true, tile, c0, count, side, WHOLE, ALL_ROWS, out, at);
     else
-        wino_transform_pixels(m, false, tile, c0, count, side, out, at);
+        wino_transform_pixels(m, false, tile, c0, count, side, WHOLE, ALL_ROWS, out, at);
+}
+
+/* The same of row r of the frequencies alone: out[f * freq], f: its six. */
+CPU_INLINE void wino_transform_tile_row(const wino_map *m, int64_t tile, int64_t c0, int64_t count, const int side,
+                                        int r, float *out, const wino_layout *at)
+{
+    bool relu = side == 6 && m->relu, end = r == 0 || r == WINO_SIDE - 1;
+    if (relu && end)
+        wino_transform_pixels(m, true, tile, c0, count, side, END_ROW, r, out, at);
+    else if (relu)
+        wino_transform_pixels(m, true, tile, c0, count, side, PAIR_ROW, r, out, at);
+    else if (end)
+        wino_transform_pixels(m, false, tile, c0, count, side, END_ROW, r, out, at);
+    else
+        wino_transform_pixels(m, false, tile, c0, count, side, PAIR_ROW, r, out, at);
 }
 
 #endif
